@@ -25,7 +25,8 @@ struct character {
 };
 
 /// The first character of a text, which must not be empty.
-[[nodiscard]] inline character first_character(std::string_view characters) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline character first_character(
+    std::string_view characters) noexcept {
     const auto byte = [&](std::size_t i) noexcept {
         return static_cast<unsigned char>(characters[i]);
     };

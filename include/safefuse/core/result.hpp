@@ -102,88 +102,95 @@ enum class errc : std::uint8_t {
     ambiguous_form,
 };
 
+namespace detail {
+
+// The sentences in the order of the codes, each with a zero after it. A switch would be four times
+// as large.
+inline constexpr char sentences[] =
+    "not enough memory\0"
+    "no such file or directory\0"
+    "permission denied\0"
+    "not a regular file\0"
+    "not a directory\0"
+    "already exists\0"
+    "reading or writing failed\0"
+    "the file changed while it was open\0"
+    "a read goes past the end\0"
+    "the file has a different format than its name says\0"
+    "too short to be a safetensors file (8 bytes of header length are missing)\0"
+    "the header is larger than the limit\0"
+    "the header is longer than the file: incomplete download, or not a safetensors file?\0"
+    "the header is not valid UTF-8\0"
+    "the header is not valid JSON\0"
+    "a header entry is malformed\0"
+    "unknown dtype\0"
+    "two tensors have the same name\0"
+    "the tensor's bytes do not begin where the previous tensor's end\0"
+    "the tensor's size overflows 64 bits\0"
+    "the tensor's size is not a whole number of bytes\0"
+    "the tensor's byte range does not fit its dtype and shape\0"
+    "the file is shorter than its header says: incomplete download?\0"
+    "the file is longer than its header says\0"
+    "no tensor of that name\0"
+    "out of range\0"
+    "more indices than the tensor has axes\0"
+    "the slice begins or ends inside a byte\0"
+    "the tensor has another dtype\0"
+    "the bytes are not aligned for that type\0"
+    "this machine's byte order differs from the file's\0"
+    "the buffer does not have the size of the tensor\0"
+    "the bytes are not in memory\0"
+    "not valid JSON\0"
+    "the shard index is malformed\0"
+    "no checkpoint found\0"
+    "more than one shard index\0"
+    "the shard index names a file outside its directory\0"
+    "a shard that the index names is missing\0"
+    "the numbered series of shards is incomplete\0"
+    "the shard lacks a tensor that the index says it holds\0"
+    "two shards hold a tensor of the same name\0"
+    "no experts of this layout found\0"
+    "unknown model family\0"
+    "more than one model family fits\0"
+    "an expert is missing\0"
+    "a part of an expert is missing\0"
+    "a part of an expert exists twice\0"
+    "the shape does not fit\0"
+    "the dtype does not fit\0"
+    "the experts are stored both fused and one by one\0"
+    "a tensor among the experts belongs to no known part\0"
+    "it looks like an expert's tensor but fits no known form\0"
+    "quantised codes without their scales\0"
+    "a packed or block-scaled group of elements would be cut\0"
+    "the interleave groups of the two layouts do not nest\0"
+    "an extent differs from the given value\0"
+    "parts that the layout stores once differ\0"
+    "the plan has no output of that name\0"
+    "a tensor that should not be there\0"
+    "the bytes differ\0"
+    "that name cannot be written\0"
+    "the destination is not empty\0"
+    "the destination and the source overlap\0"
+    "the destination has an unfinished rewrite of something else\0"
+    "another process is writing there\0"
+    "no space left on the disk\0"
+    "canceled\0"
+    "a device failed\0"
+    "the shapes fit two forms that move different bytes\0";
+
+}  // namespace detail
+
 /// One plain sentence for a code, without the details of a particular failure.
 [[nodiscard]] constexpr std::string_view sentence(errc code) noexcept {
-    switch (code) {
-    case errc::out_of_memory: return "not enough memory";
-    case errc::file_not_found: return "no such file or directory";
-    case errc::permission_denied: return "permission denied";
-    case errc::not_a_file: return "not a regular file";
-    case errc::not_a_directory: return "not a directory";
-    case errc::already_exists: return "already exists";
-    case errc::io_error: return "reading or writing failed";
-    case errc::file_changed: return "the file changed while it was open";
-    case errc::read_past_end: return "a read goes past the end";
-    case errc::another_format: return "the file has a different format than its name says";
-    case errc::header_too_short:
-        return "too short to be a safetensors file (8 bytes of header length are missing)";
-    case errc::header_too_large: return "the header is larger than the limit";
-    case errc::header_past_end:
-        return "the header is longer than the file: incomplete download, or not a "
-               "safetensors file?";
-    case errc::header_not_utf8: return "the header is not valid UTF-8";
-    case errc::header_not_json: return "the header is not valid JSON";
-    case errc::header_bad_entry: return "a header entry is malformed";
-    case errc::unknown_dtype: return "unknown dtype";
-    case errc::duplicate_tensor: return "two tensors have the same name";
-    case errc::bad_offsets:
-        return "the tensor's bytes do not begin where the previous tensor's end";
-    case errc::size_overflow: return "the tensor's size overflows 64 bits";
-    case errc::partial_byte: return "the tensor's size is not a whole number of bytes";
-    case errc::size_mismatch: return "the tensor's byte range does not fit its dtype and shape";
-    case errc::data_truncated:
-        return "the file is shorter than its header says: incomplete download?";
-    case errc::trailing_bytes: return "the file is longer than its header says";
-    case errc::tensor_not_found: return "no tensor of that name";
-    case errc::out_of_range: return "out of range";
-    case errc::too_many_indices: return "more indices than the tensor has axes";
-    case errc::slice_cuts_byte: return "the slice begins or ends inside a byte";
-    case errc::wrong_dtype: return "the tensor has another dtype";
-    case errc::misaligned: return "the bytes are not aligned for that type";
-    case errc::byte_order: return "this machine's byte order differs from the file's";
-    case errc::wrong_buffer_size: return "the buffer does not have the size of the tensor";
-    case errc::not_resident: return "the bytes are not in memory";
-    case errc::bad_json: return "not valid JSON";
-    case errc::bad_index: return "the shard index is malformed";
-    case errc::no_checkpoint: return "no checkpoint found";
-    case errc::several_indexes: return "more than one shard index";
-    case errc::path_leaves_directory: return "the shard index names a file outside its directory";
-    case errc::missing_shard: return "a shard that the index names is missing";
-    case errc::incomplete_series: return "the numbered series of shards is incomplete";
-    case errc::tensor_not_in_shard: return "the shard lacks a tensor that the index says it holds";
-    case errc::tensor_in_two_shards: return "two shards hold a tensor of the same name";
-    case errc::no_experts: return "no experts of this layout found";
-    case errc::unknown_family: return "unknown model family";
-    case errc::ambiguous_family: return "more than one model family fits";
-    case errc::missing_expert: return "an expert is missing";
-    case errc::missing_key: return "a part of an expert is missing";
-    case errc::duplicate_expert: return "a part of an expert exists twice";
-    case errc::shape_mismatch: return "the shape does not fit";
-    case errc::dtype_mismatch: return "the dtype does not fit";
-    case errc::both_layouts: return "the experts are stored both fused and one by one";
-    case errc::unexpected_key: return "a tensor among the experts belongs to no known part";
-    case errc::unknown_experts: return "it looks like an expert's tensor but fits no known form";
-    case errc::missing_scales: return "quantised codes without their scales";
-    case errc::splits_block: return "a packed or block-scaled group of elements would be cut";
-    case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
-    case errc::unexpected_extent: return "an extent differs from the given value";
-    case errc::parts_differ: return "parts that the layout stores once differ";
-    case errc::output_not_found: return "the plan has no output of that name";
-    case errc::unexpected_tensor: return "a tensor that should not be there";
-    case errc::bytes_differ: return "the bytes differ";
-    case errc::bad_name: return "that name cannot be written";
-    case errc::destination_not_empty: return "the destination is not empty";
-    case errc::destination_in_source: return "the destination and the source overlap";
-    case errc::another_rewrite:
-        return "the destination has an unfinished rewrite of something else";
-    case errc::in_use: return "another process is writing there";
-    case errc::disk_full: return "no space left on the disk";
-    case errc::canceled: return "canceled";
-    case errc::device_failed: return "a device failed";
-    case errc::ambiguous_form: return "the shapes fit two forms that move different bytes";
-    }
-    return "unknown failure";
+    std::string_view left{detail::sentences, sizeof detail::sentences - 1};
+    for (auto before = static_cast<unsigned>(code); before > 0 && !left.empty(); --before)
+        left.remove_prefix(left.find('\0') + 1);
+    return left.empty() ? "unknown failure" : left.substr(0, left.find('\0'));
 }
+static_assert(sentence(errc::file_not_found) == "no such file or directory" &&
+              sentence(errc::no_experts) == "no experts of this layout found" &&
+              sentence(errc::ambiguous_form) ==
+                  "the shapes fit two forms that move different bytes");
 
 /// The name of a code, as it is spelled here: "tensor_not_in_shard". For logs, metrics and other
 /// languages; no two codes have the same name, and a name does not change.
@@ -341,6 +348,9 @@ private:
     }
 };
 
+template <class T>
+class result;
+
 namespace detail {
 
 // A failure is large. These functions keep one copy of its construction and destruction, not one in
@@ -352,6 +362,32 @@ SAFEFUSE_COLD inline void make_failure(failure* at, const failure& from) noexcep
     new (at) failure{from};
 }
 SAFEFUSE_COLD inline void end_failure(failure& error) noexcept { error.~failure(); }
+
+/// A failure without details that becomes any result. The most frequent failure: where it is
+/// returned, it needs only a call.
+struct lack_of_memory {
+    SAFEFUSE_COLD static void make(failure* at, const lack_of_memory&) noexcept {
+        new (at) failure{.code = errc::out_of_memory};
+    }
+    operator failure() const noexcept { return {.code = errc::out_of_memory}; }
+    template <class T>
+    operator result<T>() const noexcept {
+        return {*this, 0};
+    }
+};
+/// As lack_of_memory, for a file. The characters of its path must exist until the conversion.
+struct lack_of_memory_for {
+    std::string_view file;
+
+    SAFEFUSE_COLD static void make(failure* at, const lack_of_memory_for& why) noexcept {
+        new (at) failure{.code = errc::out_of_memory, .file = why.file};
+    }
+    operator failure() const noexcept { return {.code = errc::out_of_memory, .file = file}; }
+    template <class T>
+    operator result<T>() const noexcept {
+        return {*this, 0};
+    }
+};
 
 }  // namespace detail
 
@@ -472,6 +508,13 @@ public:
     }
 
 private:
+    friend struct detail::lack_of_memory;
+    friend struct detail::lack_of_memory_for;
+    template <class Lack>
+    result(const Lack& why, int) noexcept : has_value_{false} {
+        Lack::make(&error_, why);
+    }
+
     void check() const noexcept {
         if (!has_value_) {
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -543,6 +586,13 @@ public:
     }
 
 private:
+    friend struct detail::lack_of_memory;
+    friend struct detail::lack_of_memory_for;
+    template <class Lack>
+    result(const Lack& why, int) noexcept : has_value_{false} {
+        Lack::make(&error_, why);
+    }
+
     bool has_value_;
     union {
         failure error_;

@@ -39,7 +39,7 @@ public:
         return *this = std::move(copy);
     }
     /// Leaves the other text empty.
-    text& operator=(text&& other) noexcept {
+    SAFEFUSE_NOINLINE text& operator=(text&& other) noexcept {
         block* const taken = other.block_;
         other.block_ = nullptr;
         release();
@@ -98,6 +98,11 @@ public:
         characters[after] = '\0';
         block_->size = after;
         return true;
+    }
+
+    /// Appends zero-terminated characters, as above.
+    SAFEFUSE_NOINLINE bool append(const char* more) noexcept {
+        return append(std::string_view{more});
     }
 
     /// Appends a number in decimal with commas between groups of three digits: 24,786,776.

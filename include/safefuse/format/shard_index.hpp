@@ -39,6 +39,20 @@ class shard_index;
 
 namespace detail {
 
+/// A name, and its number before the names were sorted.
+struct numbered_name {
+    std::string_view name;
+    std::uint32_t number;
+};
+
+/// Sorts names in natural order. Returns false if memory runs out.
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool sort_naturally(
+    span<numbered_name> names) noexcept {
+    return sort(names, [](const numbered_name& a, const numbered_name& b) noexcept {
+        return natural_less(a.name, b.name);
+    });
+}
+
 inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
 
 /// Appends a name in quotes, fit for a message.
@@ -46,6 +60,21 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     out.append("\"");
     append_printable(out, name);
     out.append("\"");
+}
+
+/// The failure for a tensor that an index lists in two files.
+[[nodiscard]] SAFEFUSE_COLD inline failure listed_twice(std::string_view tensor,
+                                                        std::string_view first,
+                                                        std::string_view second,
+                                                        std::size_t offset) noexcept {
+    failure twice{.code = errc::bad_index,
+                  .tensor = tensor,
+                  .detail = "it is listed twice, in ",
+                  .offset = offset};
+    append_quoted(twice.detail, first);
+    twice.detail.append(" and in ");
+    append_quoted(twice.detail, second);
+    return twice;
 }
 
 }  // namespace detail
@@ -246,7 +275,7 @@ private:
     SAFEFUSE_NOINLINE static result<void> tolerate(failure&& problem,
                                                    vector<failure>* problems) noexcept {
         if (problems == nullptr) return std::move(problem);
-        if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
+        if (!problems->push(std::move(problem))) return detail::lack_of_memory{};
         return {};
     }
     result<void> sort_files() noexcept;
@@ -334,7 +363,7 @@ SAFEFUSE_SMALL inline result<shard_index> shard_index::parse(span<const std::byt
 ///   fails   as check_contained, out_of_memory
 SAFEFUSE_SMALL inline result<void> shard_index::find_file(
     entry& of, std::string_view file, detail::name_table& files_by_name) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
     // neighbours usually share their file
     if (!entries_.empty() && files_[entries_.back().file] == file) {
@@ -372,7 +401,7 @@ SAFEFUSE_SMALL inline result<bool> shard_index::read_file(detail::json_cursor& c
     detail::json_string value;
     if (!cursor.read_string(value)) return false;
     std::string_view file;
-    if (!keep(value, cursor.end(), file)) return failure{.code = errc::out_of_memory};
+    if (!keep(value, cursor.end(), file)) return detail::lack_of_memory{};
     auto found = find_file(of, file, files_by_name);
     if (found) return true;
     if (found.error().code == errc::out_of_memory) return std::move(found).error();
@@ -383,7 +412,7 @@ SAFEFUSE_SMALL inline result<bool> shard_index::read_file(detail::json_cursor& c
 
 inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
                                                  vector<failure>* problems) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     detail::name_table files_by_name;
 
     // A line of an index is about this long. The tables grow if the guess is too low; a guess that
@@ -441,39 +470,27 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
 
 inline result<void> shard_index::add(const entry& read, std::size_t offset,
                                      vector<failure>* problems) noexcept {
-    if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
+    if (!entries_.push(read)) return detail::lack_of_memory{};
     const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
     const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
     if (inserted.what == detail::name_table::outcome::inserted) return {};
     if (inserted.what == detail::name_table::outcome::out_of_memory)
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     entries_.pop();
-    failure twice{.code = errc::bad_index,
-                  .tensor = read.tensor,
-                  .detail = "it is listed twice, in ",
-                  .offset = offset};
-    detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
-    twice.detail.append(" and in ");
-    detail::append_quoted(twice.detail, files_[read.file]);
-    return tolerate(std::move(twice), problems);
+    return tolerate(detail::listed_twice(read.tensor, files_[entries_[inserted.index].file],
+                                         files_[read.file], offset),
+                    problems);
 }
 
 SAFEFUSE_SMALL inline result<void> shard_index::sort_files() noexcept {
-    struct numbered {
-        std::string_view name;
-        std::uint32_t number;
-    };
-    vector<numbered> order;
+    vector<detail::numbered_name> order;
     vector<std::uint32_t> number_of;
     if (!order.reserve(files_.size()) || !number_of.resize(files_.size()))
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     for (std::size_t i = 0; i < files_.size(); ++i)
         if (!order.push({files_[i], static_cast<std::uint32_t>(i)}))
-            return failure{.code = errc::out_of_memory};
-    if (!detail::sort(order.view(), [](const numbered& a, const numbered& b) noexcept {
-            return natural_less(a.name, b.name);
-        }))
-        return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
+    if (!detail::sort_naturally(order.view())) return detail::lack_of_memory{};
     for (std::size_t i = 0; i < order.size(); ++i) {
         files_[i] = order[i].name;
         number_of[order[i].number] = static_cast<std::uint32_t>(i);
@@ -488,7 +505,7 @@ SAFEFUSE_SMALL inline result<void> shard_index::sort_files() noexcept {
 ///           does not end in .safetensors), out_of_memory
 [[nodiscard]] inline result<vector<std::byte>> encode_index(
     span<const shard_entry> entries, std::uint64_t total_size_bytes) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     vector<shard_entry> sorted;
     if (!sorted.append(entries.data(), entries.size())) return no_memory;
     // Python sorts by code point, which for UTF-8 is the order of the bytes.

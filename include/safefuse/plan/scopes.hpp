@@ -135,7 +135,8 @@ struct scoped_name {
 };
 
 /// Where a module's path, which may contain {i}, is in a name as whole segments.
-constexpr found_pattern find_module(std::string_view name, std::string_view module) noexcept {
+SAFEFUSE_NOINLINE constexpr found_pattern find_module(std::string_view name,
+                                                      std::string_view module) noexcept {
     found_pattern found;
     if (find_number(module) == std::string_view::npos) {
         found.first = find_segments(name, module);
@@ -186,8 +187,8 @@ SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
 
 /// Whether a name fits a module of the family other than `but`. If so, it is not a leftover of
 /// `but`.
-constexpr bool fits_another(std::string_view name, const family_description& family,
-                            std::size_t but) noexcept {
+SAFEFUSE_SMALL constexpr bool fits_another(std::string_view name, const family_description& family,
+                                           std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
         if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor)
             return true;
@@ -195,14 +196,15 @@ constexpr bool fits_another(std::string_view name, const family_description& fam
 }
 
 /// Whether every tensor of a layout contains one expert.
-constexpr bool is_per_expert(const layout_description& layout) noexcept {
+SAFEFUSE_SMALL constexpr bool is_per_expert(const layout_description& layout) noexcept {
     bool all = true;
     for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
     return all;
 }
 
 /// Whether two layouts use the same tensor names, so that only shapes tell them apart.
-constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
+SAFEFUSE_SMALL constexpr bool spelled_alike(const layout_description& a,
+                                            const layout_description& b) noexcept {
     for (const tensor_description& tensor : a.tensors) {
         bool found = false;
         for (const tensor_description& other : b.tensors)
@@ -234,8 +236,7 @@ SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<text> destination_scope(
     std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
-    if (out && !append_pattern(*out, module.to_path, found))
-        return failure{.code = errc::out_of_memory};
+    if (out && !append_pattern(*out, module.to_path, found)) return detail::lack_of_memory{};
     return out;
 }
 
@@ -250,7 +251,7 @@ constexpr bool ends_in_module(std::string_view scope, std::string_view module) n
 inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
                                            const family_description& family,
                                            std::uint32_t m) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     // if {i} is the layer number of a module on both sides, other tensors of these layers are not
@@ -318,8 +319,7 @@ SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
         if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
         each.destination_size = destination.size();
-        if (!names_.append(destination.data(), destination.size()))
-            return failure{.code = errc::out_of_memory};
+        if (!names_.append(destination.data(), destination.size())) return detail::lack_of_memory{};
     }
     return {};
 }
@@ -327,7 +327,7 @@ SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
 /// Third pass: the members of each scope, in the order of the set. Drops scopes in which nothing
 /// fits.
 SAFEFUSE_SMALL inline result<void> experts_scopes::collect(search& of) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
     for (record& each : of.seen) {
@@ -357,11 +357,11 @@ SAFEFUSE_SMALL inline result<experts_scopes> experts_scopes::find(
     tensor_set_ref set, const family_description& family) noexcept {
     experts_scopes out;
     search of;
-    if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
+    if (!of.scope_of.resize(set.size(), none)) return detail::lack_of_memory{};
     for (std::uint32_t m = 0; m < family.module_count(); ++m) {
         const std::size_t first = of.seen.size();
         of.table = detail::name_table{};
-        if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
+        if (!of.table.reserve(16)) return detail::lack_of_memory{};
         if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
         if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
             return std::move(done).error();

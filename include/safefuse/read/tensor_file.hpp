@@ -132,7 +132,7 @@ public:
         Source source, std::string_view name, const read_options& options = {}) noexcept {
         basic_tensor_file made;
         if (!made.take({std::move(source), name, {}, {}}) || made.at().name.lacks_memory())
-            return failure{.code = errc::out_of_memory, .file = name};
+            return detail::lack_of_memory_for{name};
         parts& to = made.parts_[0];
         span<const std::byte> start = to.source.bytes();
         if (start.empty()) {
@@ -166,7 +166,7 @@ public:
         basic_tensor_file made;
         if (!made.take({std::move(*source), std::move(other.name), std::move(other.header_bytes),
                         std::move(other.header)}))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         file.parts_.clear();
         return made;
     }

@@ -128,7 +128,7 @@ template <buffer_list Buffers>
 result<void> fuse(const copy_plan& plan, Buffers&& buffers, progress_ref progress = {}) noexcept {
     vector<span<std::byte>> list;
     for (auto& each : span{buffers})
-        if (!list.push(each)) return failure{.code = errc::out_of_memory};
+        if (!list.push(each)) return detail::lack_of_memory{};
     return fuse(plan, list.view(), progress);
 }
 

@@ -187,9 +187,9 @@ public:
     static result<standing_threads> make(std::size_t count) noexcept {
         standing_threads made;
         made.shared_ = new (std::nothrow) shared;
-        if (made.shared_ == nullptr) return failure{.code = errc::out_of_memory};
+        if (made.shared_ == nullptr) return detail::lack_of_memory{};
         const std::size_t most = count < threads::most ? count : threads::most;
-        if (!made.shared_->helpers.reserve(most)) return failure{.code = errc::out_of_memory};
+        if (!made.shared_->helpers.reserve(most)) return detail::lack_of_memory{};
         made.shared_->call = {[](void* of) noexcept { static_cast<shared*>(of)->serve(); },
                               made.shared_};
         detail::os::thread started{};
@@ -330,7 +330,7 @@ public:
         if (made.state_ == nullptr || !made.state_->slabs.reserve(options.slab_count) ||
             !made.state_->ring.reserve(options.slab_count) ||
             !made.state_->idle.reserve(options.slab_count))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         state& of = *made.state_;
         for (std::size_t i = 0; i < options.slab_count; ++i) {
             auto memory = device.allocate_staging(options.slab_bytes);
@@ -429,7 +429,7 @@ public:
         vector<detail::staged_window> windows;
         if (!wanted.reserve(static_cast<std::size_t>(count)) ||
             !windows.resize(static_cast<std::size_t>(count)))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         for (const planned& each : plans)
             for (std::size_t i = 0; i < each.targets.size(); ++i) {
                 const plan_output& output = each.plan->outputs()[i];
@@ -470,7 +470,7 @@ public:
         vector<detail::staged_window> windows;
         vector<located> order;
         if (!windows.resize(tensors.size()) || !order.reserve(tensors.size()))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         if (tensors.size() > UINT32_MAX)
             return failure{.code = errc::size_overflow, .actual = tensors.size()};
         for (std::uint32_t i = 0; i < tensors.size(); ++i) {
@@ -483,13 +483,13 @@ public:
                                       place.size_bytes, windows[i]);
                 !fits)
                 return std::move(fits).error();
-            if (!order.push({place, i})) return failure{.code = errc::out_of_memory};
+            if (!order.push({place, i})) return detail::lack_of_memory{};
         }
         const auto before = [](const located& a, const located& b) noexcept {
             return a.place.source != b.place.source ? a.place.source < b.place.source
                                                     : a.place.offset < b.place.offset;
         };
-        if (!detail::sort(order.view(), before)) return failure{.code = errc::out_of_memory};
+        if (!detail::sort(order.view(), before)) return detail::lack_of_memory{};
         detail::staged_job job{state_->options.slab_bytes, state_->options.least_run_bytes};
         if (auto from = job.read_from(set); !from) return std::move(from).error();
         for (const located& each : order) {
@@ -723,7 +723,7 @@ private:
         if constexpr (takes_batches) {
             from.copies.clear();
             for (const detail::staged_piece& each : pieces)
-                if (!from.copies.push(copy_of(each))) return failure{.code = errc::out_of_memory};
+                if (!from.copies.push(copy_of(each))) return detail::lack_of_memory{};
             copied =
                 device.copy_batch(span<const staged_copy<destination>>{from.copies.view()}, lane);
         } else {

@@ -70,7 +70,7 @@ public:
     }
 
     [[nodiscard]] os::handle handle() const noexcept { return file_.get(); }
-    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL std::uint64_t size_bytes() const noexcept {
         return file_.is_open() || is_parked_ ? size_bytes_ : 0;
     }
     /// Closes the handle. Each later read or check opens the file again by its path.
@@ -80,7 +80,8 @@ public:
     }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
-    [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t offset,
+                                                   span<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
             return failure{.code = errc::read_past_end,
                            .file = path_,
@@ -121,7 +122,8 @@ public:
     }
 
 private:
-    [[nodiscard]] SAFEFUSE_SMALL failure changed(std::uint64_t now) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL failure
+    changed(std::uint64_t now) const noexcept {
         return failure{.code = errc::file_changed,
                        .file = path_,
                        .detail = now < size_bytes_ ? "it is shorter now" : "it is longer now",
@@ -160,7 +162,7 @@ private:
                        .actual = file->size_bytes()};
     vector<std::byte> bytes;
     if (!bytes.resize_unset(static_cast<std::size_t>(file->size_bytes())))
-        return failure{.code = errc::out_of_memory, .file = path};
+        return lack_of_memory_for{path};
     if (auto done = file->read(0, bytes.view()); !done) return std::move(done).error();
     return bytes;
 }

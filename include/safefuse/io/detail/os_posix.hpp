@@ -312,8 +312,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     return true;
 }
 
-inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
-                        std::uint64_t size_bytes, advice hint) noexcept {
+SAFEFUSE_SMALL inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
+                                       std::uint64_t size_bytes, advice hint) noexcept {
     // a file that is read by offset occupies no memory of this process
     if (hint == advice::release) return;
     if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
@@ -335,8 +335,9 @@ inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t off
 #endif
 }
 
-inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes,
-                           std::uint64_t offset, std::uint64_t size_bytes, advice hint) noexcept {
+SAFEFUSE_SMALL inline void advise_mapping(handle file, const std::byte* data,
+                                          std::size_t file_bytes, std::uint64_t offset,
+                                          std::uint64_t size_bytes, advice hint) noexcept {
     const bool gives_back = hint == advice::release || hint == advice::done_with;
     if (!whole_pages(file_bytes, gives_back, offset, size_bytes)) return;
     void* const first = const_cast<std::byte*>(data) + static_cast<std::size_t>(offset);

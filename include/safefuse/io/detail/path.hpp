@@ -21,14 +21,14 @@ namespace detail {
 
 /// Copies a path in the form the system needs: zero-terminated, without zeros inside.
 [[nodiscard]] SAFEFUSE_SMALL inline result<text> system_path(std::string_view path) noexcept {
-    if (text::lacks_memory(path)) return failure{.code = errc::out_of_memory};
+    if (text::lacks_memory(path)) return detail::lack_of_memory{};
     if (path.empty()) return failure{.code = errc::file_not_found, .detail = "the path is empty"};
     if (path.find('\0') != std::string_view::npos)
         return failure{.code = errc::file_not_found,
                        .file = path,
                        .detail = "the path contains a zero character"};
     text copy{path};
-    if (copy.size() != path.size()) return failure{.code = errc::out_of_memory};
+    if (copy.size() != path.size()) return detail::lack_of_memory{};
     return copy;
 }
 
@@ -179,7 +179,7 @@ template <class F>
     vector<char> real;
     if (const auto came = os::real_path(native->c_str(), real); !came) return came.about(path);
     text copy{detail::characters_at(real.data(), real.size())};
-    if (copy.size() != real.size()) return failure{.code = errc::out_of_memory, .file = path};
+    if (copy.size() != real.size()) return lack_of_memory_for{path};
     return copy;
 }
 

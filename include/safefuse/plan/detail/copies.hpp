@@ -320,7 +320,7 @@ inline void join_blocks(vector<copy_block>& blocks) noexcept {
 
 /// Orders the copies by source and offset, and joins neighbours.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<void> order_copies(copy_list& list) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> order_copies(copy_list& list) noexcept {
     for (vector<copy_block>* const blocks : {&list.blocks, &list.equal_blocks}) {
         if (auto sorted = sort_blocks(*blocks); !sorted) return sorted;
         join_blocks(*blocks);

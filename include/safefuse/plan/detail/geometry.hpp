@@ -306,9 +306,10 @@ struct form_trial {
 };
 
 /// Tries a form. The value field gives the extents; all other fields use them.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline form_trial try_form(
-    const inventory& of, std::uint32_t field, const field_form& form, const extent_table& known,
-    bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of, std::uint32_t field,
+                                                           const field_form& form,
+                                                           const extent_table& known,
+                                                           bool tells_extents) noexcept {
     form_trial out{known, {}};
     if (tells_extents) out.fits = solve_extents(of, field, form, out.extents);
     if (out.fits) out.fits = check_field(of, field, form, out.extents.x);
@@ -316,9 +317,10 @@ struct form_trial {
 }
 
 /// Number of tensors of a field with the shape that a form and the extents ask for.
-[[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field,
-                                                 const field_form& form,
-                                                 const layout_args& x) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline std::uint64_t count_fitting(const inventory& of,
+                                                                std::uint32_t field,
+                                                                const field_form& form,
+                                                                const layout_args& x) noexcept {
     std::uint64_t count = 0;
     for (const found_tensor& each : of.found) {
         if (each.field != field) continue;
@@ -334,7 +336,8 @@ struct form_trial {
     return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 ||
            type == dtype::u32 || type == dtype::i32 || type == dtype::u64 || type == dtype::i64;
 }
-[[nodiscard]] inline bool has_integers(const inventory& of, std::uint32_t field) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline bool has_integers(const inventory& of,
+                                                         std::uint32_t field) noexcept {
     for (const found_tensor& each : of.found)
         if (each.field == field && !is_integer(of.set.spec(each.index).type)) return false;
     return true;

@@ -78,8 +78,7 @@ namespace detail {
     }
     bind(list, scope.size(), to.size());
     if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
-    if (!sort(tensors.view(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }))
-        return no_memory();
+    if (!sort_numbers(tensors.view())) return no_memory();
     return plan_access::make(set, scope.size(), scope_state::done, expert_count, std::move(list),
                              std::move(copies), std::move(tensors), std::move(reason));
 }

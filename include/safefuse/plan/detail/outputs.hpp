@@ -259,7 +259,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 /// Sets the pointers of all outputs' views into the arrays, which no longer move.
 ///   first_name   start of the names: after the characters of the source's scope
 ///   scope_size   characters of the destination's scope
-inline void bind(output_list& list, std::size_t first_name, std::size_t scope_size) noexcept {
+SAFEFUSE_SMALL inline void bind(output_list& list, std::size_t first_name,
+                                std::size_t scope_size) noexcept {
     const char* characters = list.characters.data() + first_name;
     const std::uint64_t* extents = list.extents.data();
     for (plan_output& each : list.outputs) {

@@ -30,16 +30,14 @@ struct resolved_checkpoint {
 };
 
 [[nodiscard]] SAFEFUSE_SMALL inline bool sort_naturally(vector<text>& names) noexcept {
-    vector<std::uint32_t> order;
+    vector<numbered_name> order;
     vector<text> sorted;
-    if (!order.resize(names.size()) || !sorted.reserve(names.size())) return false;
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
-    if (!sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept {
-            return natural_less(names[a], names[b]);
-        }))
-        return false;
-    for (const std::uint32_t i : order)
-        if (!sorted.push(std::move(names[i]))) return false;
+    if (!sorted.reserve(names.size())) return false;
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if (!order.push({names[i], static_cast<std::uint32_t>(i)})) return false;
+    if (!sort_naturally(order.view())) return false;
+    for (const numbered_name& each : order)
+        if (!sorted.push(std::move(names[each.number]))) return false;
     names = std::move(sorted);
     return true;
 }
@@ -146,8 +144,7 @@ private:
         if (!parse_series(names[i], other)) return {};
         if (others.empty()) one = other;
         if (other.stem != one.stem || other.count != one.count) return {};
-        if (!others.push(text{names[i]}))
-            return failure{.code = errc::out_of_memory, .file = directory};
+        if (!others.push(text{names[i]})) return lack_of_memory_for{directory};
     }
     if (!check_series(others.view())) return {};
     failure both{.code = errc::no_checkpoint,
@@ -162,7 +159,7 @@ private:
 /// Finds the files of a directory without an index.
 [[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_files(
     vector<text>&& names, resolved_checkpoint& found) noexcept {
-    const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+    const lack_of_memory_for no_memory{found.directory};
     if (!sort_naturally(names)) return no_memory;
     std::size_t first = 0, count = names.size();
     for (std::size_t i = 0; i < names.size(); ++i)
@@ -240,7 +237,8 @@ struct index_name {
 /// The variant in a tensor file's name: model.fp16.safetensors,
 /// model-00001-of-00002.fp16.safetensors or model.fp16-00001-of-00002.safetensors. Empty if there
 /// is none.
-[[nodiscard]] inline std::string_view variant_of_file(std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline std::string_view variant_of_file(
+    std::string_view name) noexcept {
     if (!name.ends_with(tensor_file_ending)) return {};
     name = name.substr(0, name.size() - tensor_file_ending.size());
     const std::size_t dot = name.find('.');
@@ -252,7 +250,8 @@ struct index_name {
 
 /// Keeps the files of one variant. With an empty variant it keeps the files without one, or all if
 /// every file has one.
-[[nodiscard]] inline bool keep_variant(vector<text>& names, std::string_view variant) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline bool keep_variant(vector<text>& names,
+                                                      std::string_view variant) noexcept {
     vector<text> kept;
     for (text& name : names)
         if (variant_of_file(name) == variant && !kept.push(text{name})) return false;
@@ -274,7 +273,7 @@ struct index_name {
     for (text& each : indexes) {
         const std::string_view of = read_index_name(each).variant;
         vector<text>& to = of == variant ? plain : others;
-        if (!to.push(text{each})) return failure{.code = errc::out_of_memory, .file = directory};
+        if (!to.push(text{each})) return lack_of_memory_for{directory};
     }
     if (variant.empty())
         for (text& each : plain)
@@ -291,7 +290,7 @@ struct index_name {
 ///   fails   out_of_memory
 [[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_file(std::string_view path,
                                                               resolved_checkpoint& found) noexcept {
-    const failure no_memory{.code = errc::out_of_memory, .file = path};
+    const lack_of_memory_for no_memory{path};
     found.directory = text{directory_of(path)};
     if (path.ends_with(".json")) {
         found.index = text{path};
@@ -306,7 +305,7 @@ struct index_name {
 /// a failure, but the existing files are stored anyway.
 [[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_checkpoint(
     std::string_view path, std::string_view variant, resolved_checkpoint& found) noexcept {
-    const failure no_memory{.code = errc::out_of_memory, .file = path};
+    const lack_of_memory_for no_memory{path};
     const auto kind = kind_of_path(path);
     if (!kind) return kind.error();
     if (*kind != os::path_kind::directory) return resolve_file(path, found);

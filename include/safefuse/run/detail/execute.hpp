@@ -51,7 +51,8 @@ public:
 
     /// So many more bytes of an output are made.
     ///   fails   canceled
-    SAFEFUSE_NOINLINE result<void> made(std::uint32_t output, std::uint64_t size_bytes) noexcept {
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL result<void> made(std::uint32_t output,
+                                                       std::uint64_t size_bytes) noexcept {
         done_bytes_ += size_bytes;
         if (done_bytes_ - told_bytes_ < least_bytes && done_bytes_ < total_bytes_) return {};
         told_bytes_ = done_bytes_;
@@ -126,8 +127,9 @@ SAFEFUSE_SMALL inline result<void> copy_resident(const tensor_set_ref& set, cons
 }
 
 /// Reads a run of a source to `to`.
-inline result<void> read_run(const tensor_set_ref& set, const copy_block& block, std::uint64_t from,
-                             span<std::byte> to, run_watch* watch) noexcept {
+SAFEFUSE_SMALL inline result<void> read_run(const tensor_set_ref& set, const copy_block& block,
+                                            std::uint64_t from, span<std::byte> to,
+                                            run_watch* watch) noexcept {
     if (watch == nullptr) return set.read(block.source, from, to);
     for (std::size_t done = 0, piece = 0; done < to.size(); done += piece) {
         piece = to.size() - done;
@@ -160,8 +162,9 @@ private:
 };
 
 /// The first bytes at or after `at` that any of the blocks needs. Empty if there are none.
-inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                 std::uint64_t at) noexcept {
+SAFEFUSE_SMALL inline byte_window first_stretch(span<const copy_block> blocks,
+                                                const output_memory& memory,
+                                                std::uint64_t at) noexcept {
     byte_window found{unknown, unknown};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
@@ -187,8 +190,9 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
 
 /// The next bytes to read for some blocks: starts at or after `at`, at most `most` bytes, with
 /// short gaps included. Empty at the end.
-inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                std::uint64_t at, std::uint64_t most) noexcept {
+SAFEFUSE_SMALL inline byte_window next_stretch(span<const copy_block> blocks,
+                                               const output_memory& memory, std::uint64_t at,
+                                               std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
     if (found.begin == unknown) return {at, at};
     for (bool grows = true; grows;) {
@@ -213,8 +217,7 @@ SAFEFUSE_SMALL inline result<void> read_together(const tensor_set_ref& set,
     const std::uint64_t begin = blocks[0].source_offset,
                         most = source_end - begin < read_buffer_bytes ? source_end - begin
                                                                       : read_buffer_bytes;
-    if (!buffer.resize_unset(static_cast<std::size_t>(most)))
-        return failure{.code = errc::out_of_memory};
+    if (!buffer.resize_unset(static_cast<std::size_t>(most))) return detail::lack_of_memory{};
     for (byte_window wanted{begin, begin};;) {
         wanted = next_stretch(blocks, memory, wanted.end, most);
         if (wanted.begin == wanted.end) return {};
@@ -265,7 +268,7 @@ SAFEFUSE_SMALL result<void> for_each_piece(const tensor_set_ref& set, std::uint3
         const auto count = static_cast<std::size_t>(piece);
         const std::byte* bytes = resident.data() + (resident.empty() ? 0 : from + done);
         if (resident.empty()) {
-            if (!buffer.resize_unset(count)) return failure{.code = errc::out_of_memory};
+            if (!buffer.resize_unset(count)) return detail::lack_of_memory{};
             if (auto read = set.read(source, from + done, buffer.view()); !read) return read;
             bytes = buffer.data();
         }
@@ -327,8 +330,9 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
 /// Number of blocks, starting at block i, that are read together: blocks with short runs that
 /// interleave, since the gaps of one may contain runs of another. Stores the end of the last one in
 /// the source.
-inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
-                                const output_memory& memory, std::uint64_t& source_end) noexcept {
+SAFEFUSE_SMALL inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
+                                               const output_memory& memory,
+                                               std::uint64_t& source_end) noexcept {
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
