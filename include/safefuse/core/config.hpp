@@ -30,9 +30,13 @@
 /// Marks a function that only failure paths call. The compiler optimises callers for the other
 /// branch. Do not use it on the hot path.
 #define SAFEFUSE_COLD __declspec(noinline)
+/// Marks a function whose size matters more than its speed: it runs a few times for a file or a
+/// scope, and its loops over tensors or bytes are in functions without this mark.
+#define SAFEFUSE_SMALL
 #else
 #define SAFEFUSE_NOINLINE [[gnu::noinline]]
 #define SAFEFUSE_COLD [[gnu::noinline, gnu::cold]]
+#define SAFEFUSE_SMALL [[gnu::cold]]
 #endif
 
 #endif

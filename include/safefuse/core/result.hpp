@@ -282,7 +282,7 @@ struct failure {
 
     /// One sentence with everything that is known about the failure. It is safe to print on a
     /// terminal: see append_printable.
-    [[nodiscard]] text message() const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL text message() const noexcept {
         text out;
         if (!file.empty()) {
             append_printable(out, file);
@@ -317,7 +317,7 @@ struct failure {
     }
 
 private:
-    void append_numbers(text& out) const noexcept {
+    SAFEFUSE_SMALL void append_numbers(text& out) const noexcept {
         const auto number = [&](const char* label, std::uint64_t value) noexcept {
             if (value == unknown) return;
             out.append(label);
@@ -341,6 +341,9 @@ private:
     }
 };
 
+template <class T>
+class result;
+
 namespace detail {
 
 // A failure is large. These functions keep one copy of its construction and destruction, not one in
@@ -352,6 +355,32 @@ SAFEFUSE_COLD inline void make_failure(failure* at, const failure& from) noexcep
     new (at) failure{from};
 }
 SAFEFUSE_COLD inline void end_failure(failure& error) noexcept { error.~failure(); }
+
+/// A failure without details that becomes any result. The most frequent failure: where it is
+/// returned, it needs only a call.
+struct lack_of_memory {
+    SAFEFUSE_COLD static void make(failure* at, const lack_of_memory&) noexcept {
+        new (at) failure{.code = errc::out_of_memory};
+    }
+    operator failure() const noexcept { return {.code = errc::out_of_memory}; }
+    template <class T>
+    operator result<T>() const noexcept {
+        return {*this, 0};
+    }
+};
+/// As lack_of_memory, for a file. The characters of its path must exist until the conversion.
+struct lack_of_memory_for {
+    std::string_view file;
+
+    SAFEFUSE_COLD static void make(failure* at, const lack_of_memory_for& why) noexcept {
+        new (at) failure{.code = errc::out_of_memory, .file = why.file};
+    }
+    operator failure() const noexcept { return {.code = errc::out_of_memory, .file = file}; }
+    template <class T>
+    operator result<T>() const noexcept {
+        return {*this, 0};
+    }
+};
 
 }  // namespace detail
 
@@ -474,6 +503,13 @@ public:
     }
 
 private:
+    friend struct detail::lack_of_memory;
+    friend struct detail::lack_of_memory_for;
+    template <class Lack>
+    result(const Lack& why, int) noexcept : has_value_{false} {
+        Lack::make(&error_, why);
+    }
+
     void check() const noexcept {
         if (!has_value_) {
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -545,6 +581,13 @@ public:
     }
 
 private:
+    friend struct detail::lack_of_memory;
+    friend struct detail::lack_of_memory_for;
+    template <class Lack>
+    result(const Lack& why, int) noexcept : has_value_{false} {
+        Lack::make(&error_, why);
+    }
+
     bool has_value_;
     union {
         failure error_;

@@ -39,7 +39,7 @@ public:
         return *this = std::move(copy);
     }
     /// Leaves the other text empty.
-    text& operator=(text&& other) noexcept {
+    SAFEFUSE_NOINLINE text& operator=(text&& other) noexcept {
         block* const taken = other.block_;
         other.block_ = nullptr;
         release();
@@ -100,6 +100,11 @@ public:
         return true;
     }
 
+    /// Appends zero-terminated characters, as above.
+    SAFEFUSE_NOINLINE bool append(const char* more) noexcept {
+        return append(std::string_view{more});
+    }
+
     /// Appends a number in decimal with commas between groups of three digits: 24,786,776.
     bool append_count(std::uint64_t number) noexcept { return append_digits(number, true); }
     /// Appends a number in decimal.
@@ -113,7 +118,8 @@ public:
     /// @}
 
 private:
-    SAFEFUSE_NOINLINE bool append_digits(std::uint64_t number, bool grouped) noexcept {
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool append_digits(std::uint64_t number,
+                                                        bool grouped) noexcept {
         char digits[32];
         std::size_t first = sizeof digits;
         for (int count = 0; first == sizeof digits || number != 0; ++count, number /= 10) {

@@ -69,7 +69,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
 
     encoded_header made;
     if (!made.bytes.resize(detail::length_bytes) || !made.offsets.resize_unset(tensors.size()))
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     detail::json_writer json{made.bytes};
     json.put("{");
     const bool has_metadata = !order->keys.empty() || options.keeps_empty_metadata;
@@ -90,7 +90,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
     }
     json.put("}");
     while (!json.failed() && made.bytes.size() % alignment != 0) json.put(" ");
-    if (json.failed()) return failure{.code = errc::out_of_memory};
+    if (json.failed()) return detail::lack_of_memory{};
 
     const std::uint64_t json_bytes = made.bytes.size() - detail::length_bytes;
     if (json_bytes > detail::largest_written_header)

@@ -39,6 +39,20 @@ class shard_index;
 
 namespace detail {
 
+/// A name, and its number before the names were sorted.
+struct numbered_name {
+    std::string_view name;
+    std::uint32_t number;
+};
+
+/// Sorts names in natural order. Returns false if memory runs out.
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool sort_naturally(
+    span<numbered_name> names) noexcept {
+    return sort(names, [](const numbered_name& a, const numbered_name& b) noexcept {
+        return natural_less(a.name, b.name);
+    });
+}
+
 inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
 
 /// Appends a name in quotes, fit for a message.
@@ -46,6 +60,21 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     out.append("\"");
     append_printable(out, name);
     out.append("\"");
+}
+
+/// The failure for a tensor that an index lists in two files.
+[[nodiscard]] SAFEFUSE_COLD inline failure listed_twice(std::string_view tensor,
+                                                        std::string_view first,
+                                                        std::string_view second,
+                                                        std::size_t offset) noexcept {
+    failure twice{.code = errc::bad_index,
+                  .tensor = tensor,
+                  .detail = "it is listed twice, in ",
+                  .offset = offset};
+    append_quoted(twice.detail, first);
+    twice.detail.append(" and in ");
+    append_quoted(twice.detail, second);
+    return twice;
 }
 
 }  // namespace detail
@@ -56,7 +85,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
 ///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or
 ///   not, a control character; `/` and
 ///           `\` both separate), bad_index (it does not end in .safetensors)
-[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
         failure refused{.code = code};
         detail::append_quoted(refused.detail, file);
@@ -104,7 +133,8 @@ struct series_name {
 
 /// Stores the parts of a numbered shard name, with any padding of the numbers. Returns false for
 /// other names.
-[[nodiscard]] constexpr bool parse_series(std::string_view file, series_name& parts) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL constexpr bool parse_series(std::string_view file,
+                                                         series_name& parts) noexcept {
     if (!file.ends_with(tensor_file_ending)) return false;
     file.remove_suffix(tensor_file_ending.size());
     const auto take_number = [&](std::uint64_t& number) noexcept {
@@ -165,7 +195,8 @@ public:
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map, a value that is not a file name, a repeated
     ///           key), path_leaves_directory, out_of_memory; the failure names the tensor
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+    SAFEFUSE_SMALL static result<shard_index> parse(
+        span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
         return parse(json, nullptr);
     }
 
@@ -174,8 +205,8 @@ public:
     /// left out.
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
-                                     vector<failure>& problems) noexcept {
+    SAFEFUSE_SMALL static result<shard_index> parse(
+        span<const std::byte> json SAFEFUSE_LIFETIMEBOUND, vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
     /// Of a text that ends with the expression no names may be kept.
@@ -244,7 +275,7 @@ private:
     SAFEFUSE_NOINLINE static result<void> tolerate(failure&& problem,
                                                    vector<failure>* problems) noexcept {
         if (problems == nullptr) return std::move(problem);
-        if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
+        if (!problems->push(std::move(problem))) return detail::lack_of_memory{};
         return {};
     }
     result<void> sort_files() noexcept;
@@ -285,8 +316,8 @@ inline name_table take_names(shard_index&& index, span<const std::uint32_t> numb
 
 }  // namespace detail
 
-inline result<shard_index> shard_index::parse(span<const std::byte> json,
-                                              vector<failure>* problems) noexcept {
+SAFEFUSE_SMALL inline result<shard_index> shard_index::parse(span<const std::byte> json,
+                                                             vector<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
     if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
@@ -330,9 +361,9 @@ inline result<shard_index> shard_index::parse(span<const std::byte> json,
 
 /// Sets the file of an entry: a known one with that name, or a new one.
 ///   fails   as check_contained, out_of_memory
-inline result<void> shard_index::find_file(entry& of, std::string_view file,
-                                           detail::name_table& files_by_name) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+SAFEFUSE_SMALL inline result<void> shard_index::find_file(
+    entry& of, std::string_view file, detail::name_table& files_by_name) noexcept {
+    constexpr detail::lack_of_memory no_memory;
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
     // neighbours usually share their file
     if (!entries_.empty() && files_[entries_.back().file] == file) {
@@ -351,9 +382,10 @@ inline result<void> shard_index::find_file(entry& of, std::string_view file,
 
 /// Reads the value of a member, the name of a file, and sets the entry's file. False: the member
 /// adds no tensor, because its file is refused or the cursor failed.
-inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& of,
-                                           std::size_t offset, detail::name_table& files_by_name,
-                                           vector<failure>* problems) noexcept {
+SAFEFUSE_SMALL inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& of,
+                                                          std::size_t offset,
+                                                          detail::name_table& files_by_name,
+                                                          vector<failure>* problems) noexcept {
     const auto leave_out = [&](failure&& problem) noexcept -> result<bool> {
         if (auto ok = tolerate(std::move(problem), problems); !ok) return std::move(ok).error();
         return false;
@@ -369,7 +401,7 @@ inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& o
     detail::json_string value;
     if (!cursor.read_string(value)) return false;
     std::string_view file;
-    if (!keep(value, cursor.end(), file)) return failure{.code = errc::out_of_memory};
+    if (!keep(value, cursor.end(), file)) return detail::lack_of_memory{};
     auto found = find_file(of, file, files_by_name);
     if (found) return true;
     if (found.error().code == errc::out_of_memory) return std::move(found).error();
@@ -380,7 +412,7 @@ inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& o
 
 inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
                                                  vector<failure>* problems) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     detail::name_table files_by_name;
 
     // A line of an index is about this long. The tables grow if the guess is too low; a guess that
@@ -438,39 +470,27 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
 
 inline result<void> shard_index::add(const entry& read, std::size_t offset,
                                      vector<failure>* problems) noexcept {
-    if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
+    if (!entries_.push(read)) return detail::lack_of_memory{};
     const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
     const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
     if (inserted.what == detail::name_table::outcome::inserted) return {};
     if (inserted.what == detail::name_table::outcome::out_of_memory)
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     entries_.pop();
-    failure twice{.code = errc::bad_index,
-                  .tensor = read.tensor,
-                  .detail = "it is listed twice, in ",
-                  .offset = offset};
-    detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
-    twice.detail.append(" and in ");
-    detail::append_quoted(twice.detail, files_[read.file]);
-    return tolerate(std::move(twice), problems);
+    return tolerate(detail::listed_twice(read.tensor, files_[entries_[inserted.index].file],
+                                         files_[read.file], offset),
+                    problems);
 }
 
-inline result<void> shard_index::sort_files() noexcept {
-    struct numbered {
-        std::string_view name;
-        std::uint32_t number;
-    };
-    vector<numbered> order;
+SAFEFUSE_SMALL inline result<void> shard_index::sort_files() noexcept {
+    vector<detail::numbered_name> order;
     vector<std::uint32_t> number_of;
     if (!order.reserve(files_.size()) || !number_of.resize(files_.size()))
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     for (std::size_t i = 0; i < files_.size(); ++i)
         if (!order.push({files_[i], static_cast<std::uint32_t>(i)}))
-            return failure{.code = errc::out_of_memory};
-    if (!detail::sort(order.view(), [](const numbered& a, const numbered& b) noexcept {
-            return natural_less(a.name, b.name);
-        }))
-        return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
+    if (!detail::sort_naturally(order.view())) return detail::lack_of_memory{};
     for (std::size_t i = 0; i < order.size(); ++i) {
         files_[i] = order[i].name;
         number_of[order[i].number] = static_cast<std::uint32_t>(i);
@@ -485,7 +505,7 @@ inline result<void> shard_index::sort_files() noexcept {
 ///           does not end in .safetensors), out_of_memory
 [[nodiscard]] inline result<vector<std::byte>> encode_index(
     span<const shard_entry> entries, std::uint64_t total_size_bytes) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     vector<shard_entry> sorted;
     if (!sorted.append(entries.data(), entries.size())) return no_memory;
     // Python sorts by code point, which for UTF-8 is the order of the bytes.

@@ -235,10 +235,10 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     const std::uint64_t start = detail::os::unlikely_number();
     for (std::uint64_t attempt = 0; attempt < 100; ++attempt) {
         text hidden = detail::hidden_name(name, (start + attempt) * 0x9E3779B97F4A7C15u);
-        if (hidden.empty()) return failure{.code = errc::out_of_memory, .file = path};
+        if (hidden.empty()) return detail::lack_of_memory_for{path};
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);
-        if (temporary.empty()) return failure{.code = errc::out_of_memory, .file = path};
+        if (temporary.empty()) return detail::lack_of_memory_for{path};
         came = detail::os::create_exclusive(temporary.c_str(), permissions, file);
         if (came || came.code != errc::already_exists) break;
     }
@@ -279,7 +279,7 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     if (!copy) return std::move(copy).error();
     vector<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;
-    if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};
+    if (!buffer.resize_unset(piece)) return detail::lack_of_memory_for{from};
     for (std::uint64_t offset = 0; offset < source->size_bytes(); offset += piece) {
         const std::uint64_t left = source->size_bytes() - offset;
         const span<std::byte> part =

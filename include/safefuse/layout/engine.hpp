@@ -38,7 +38,7 @@ struct engine_entry {
                                                std::string_view stored) noexcept {
     const auto copied = [](std::string_view name) noexcept -> result<text> {
         text out{name};
-        if (out.size() != name.size()) return failure{.code = errc::out_of_memory};
+        if (out.size() != name.size()) return detail::lack_of_memory{};
         return out;
     };
     const auto nowhere = [&](const char* why) noexcept {
@@ -63,8 +63,7 @@ struct engine_entry {
     if (layer.numbers[0].empty())
         return nowhere("the engine's scope contains the layer number, and this scope has none");
     text out;
-    if (!detail::append_pattern(out, engine.scope, layer))
-        return failure{.code = errc::out_of_memory};
+    if (!detail::append_pattern(out, engine.scope, layer)) return detail::lack_of_memory{};
     return out;
 }
 

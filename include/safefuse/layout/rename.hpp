@@ -291,8 +291,8 @@ constexpr found_pattern find_rename(std::string_view name,
 }
 
 /// Appends a pattern with the numbers of a match. Returns false if memory runs out.
-inline bool append_pattern(text& out, std::string_view pattern,
-                           const found_pattern& found) noexcept {
+SAFEFUSE_SMALL inline bool append_pattern(text& out, std::string_view pattern,
+                                          const found_pattern& found) noexcept {
     bool whole = true;
     std::size_t count = 0;
     for (std::size_t hole = find_number(pattern); hole != std::string_view::npos;
@@ -312,7 +312,8 @@ inline bool append_pattern(text& out, std::string_view pattern,
 
 /// Applies a rename if it matches, and returns whether it did. Sets `memory` to false if memory ran
 /// out.
-inline bool apply_rename(text& name, const rename_description& rename, bool& memory) noexcept {
+SAFEFUSE_NOINLINE inline bool apply_rename(text& name, const rename_description& rename,
+                                           bool& memory) noexcept {
     const found_pattern found = find_rename(name, rename);
     if (found.first == std::string_view::npos) return false;
     text out;
@@ -365,13 +366,13 @@ constexpr rename_description formerly(const char* older, const char* model) noex
 /// The name after those renames that apply whatever form the experts have. `name` may be a prefix
 /// of whole segments.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<text> renamed_always(const rename_list& renames,
-                                                 std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<text> renamed_always(const rename_list& renames,
+                                                                std::string_view name) noexcept {
     text out{name};
     bool memory = out.size() == name.size();
     for (const rename_description each : renames)
         if (each.is_certain) detail::apply_rename(out, each, memory);
-    if (!memory) return failure{.code = errc::out_of_memory};
+    if (!memory) return detail::lack_of_memory{};
     return out;
 }
 
@@ -382,7 +383,7 @@ constexpr rename_description formerly(const char* older, const char* model) noex
     text out{name};
     bool memory = out.size() == name.size();
     for (const rename_description each : renames) detail::apply_rename(out, each, memory);
-    if (!memory) return failure{.code = errc::out_of_memory};
+    if (!memory) return detail::lack_of_memory{};
     return out;
 }
 

@@ -133,7 +133,7 @@ private:
 
 inline result<void> plan_form::add_members(const copy_plan& plan,
                                            vector<tensor_location>& places) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     auto under = detail::tensors_under(plan.set(), plan.scope());
     if (!under) return std::move(under).error();
     std::size_t next = 0;
@@ -155,7 +155,7 @@ inline result<void> plan_form::add_members(const copy_plan& plan,
 }
 
 inline result<void> plan_form::order_members() noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     for (std::uint32_t i = 0; i < members_.size(); ++i)
         if (!by_name_.push(i)) return no_memory;
     if (!detail::sort(by_name_.view(), [&](std::uint32_t a, std::uint32_t b) noexcept {
@@ -173,7 +173,7 @@ inline result<void> plan_form::add_outputs(const copy_plan& plan) noexcept {
             !output_scales_.push(each.per_part_scales) ||
             !characters_.append(each.local_name.data(), each.local_name.size()) ||
             !extents_.append(each.shape.data(), each.shape.size()))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
     return {};
 }
 
@@ -208,7 +208,7 @@ inline result<void> plan_form::cut_at_tensors(vector<copy_block>& cut,
             if (part.source_extent_bytes() > rest)
                 return failure{.code = errc::bad_offsets,
                                .detail = "a strided copy is of several tensors"};
-            if (!cut.push(part)) return failure{.code = errc::out_of_memory};
+            if (!cut.push(part)) return detail::lack_of_memory{};
             if (left.loop_count != 0) break;
             left.source_offset += part.run_bytes;
             left.destination_offset += part.run_bytes;
@@ -219,7 +219,7 @@ inline result<void> plan_form::cut_at_tensors(vector<copy_block>& cut,
 }
 
 inline result<plan_form> plan_form::of(const copy_plan& plan) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     plan_form out;
     const std::string_view scope = plan.scope();
     std::string_view destination = scope;
@@ -330,7 +330,7 @@ inline result<void> plan_form::find_members(found_members& found, const tensor_s
                                             std::string_view scope) const noexcept {
     if (!found.places.resize(members_.size()) || !found.is_there.resize(members_.size(), false) ||
         !found.numbers.reserve(members_.size()))
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     detail::source_check check{set};
     std::size_t guess = 0;
     for (const std::uint32_t number : members) {
@@ -385,7 +385,7 @@ inline text plan_form::kept_for_in(std::string_view scope) const noexcept {
 /// already sorted, because most layers are stored in the same order.
 inline result<void> plan_form::add_blocks(vector<copy_block>& to, span<const copy_block> blocks,
                                           span<const tensor_location> places) noexcept {
-    if (!to.reserve(blocks.size())) return failure{.code = errc::out_of_memory};
+    if (!to.reserve(blocks.size())) return detail::lack_of_memory{};
     bool in_order = true;
     for (const copy_block& each : blocks) {
         const tensor_location& place = places[each.source];
@@ -408,7 +408,7 @@ inline result<copy_plan> plan_form::bind_members(const tensor_set_ref& set,
                                                  span<const std::uint32_t> members,
                                                  std::string_view scope,
                                                  std::string_view destination) const noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     found_members found;
     if (auto done = find_members(found, set, members, scope); !done) {
         if (done.error().scope.empty()) done.error().scope = text{scope};

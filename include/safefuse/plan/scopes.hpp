@@ -140,7 +140,8 @@ struct scoped_name {
 };
 
 /// Where a module's path, which may contain {i}, is in a name as whole segments.
-constexpr found_pattern find_module(std::string_view name, std::string_view module) noexcept {
+SAFEFUSE_NOINLINE constexpr found_pattern find_module(std::string_view name,
+                                                      std::string_view module) noexcept {
     found_pattern found;
     if (find_number(module) == std::string_view::npos) {
         found.first = find_segments(name, module);
@@ -191,8 +192,8 @@ SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
 
 /// Whether a name fits a module of the family other than `but`. If so, it is not a leftover of
 /// `but`.
-constexpr bool fits_another(std::string_view name, const family_description& family,
-                            std::size_t but) noexcept {
+SAFEFUSE_SMALL constexpr bool fits_another(std::string_view name, const family_description& family,
+                                           std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
         if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor)
             return true;
@@ -200,14 +201,15 @@ constexpr bool fits_another(std::string_view name, const family_description& fam
 }
 
 /// Whether every tensor of a layout contains one expert.
-constexpr bool is_per_expert(const layout_description& layout) noexcept {
+SAFEFUSE_SMALL constexpr bool is_per_expert(const layout_description& layout) noexcept {
     bool all = true;
     for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
     return all;
 }
 
 /// Whether two layouts use the same tensor names, so that only shapes tell them apart.
-constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
+SAFEFUSE_SMALL constexpr bool spelled_alike(const layout_description& a,
+                                            const layout_description& b) noexcept {
     for (const tensor_description& tensor : a.tensors) {
         bool found = false;
         for (const tensor_description& other : b.tensors)
@@ -219,8 +221,8 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
 
 /// The end of `scope` that matches the module's path, which may contain {i}. npos if there is no
 /// match.
-constexpr found_pattern find_module_at_end(std::string_view scope,
-                                           std::string_view module) noexcept {
+SAFEFUSE_SMALL constexpr found_pattern find_module_at_end(std::string_view scope,
+                                                          std::string_view module) noexcept {
     found_pattern found;
     for (std::size_t i = 0; i < scope.size(); ++i) {
         if (i != 0 && scope[i - 1] != '.') continue;
@@ -234,13 +236,12 @@ constexpr found_pattern find_module_at_end(std::string_view scope,
 }
 
 /// The destination's name of the scope `name`, which ends in the module's source path.
-SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family,
-                                                        const module_description& module,
-                                                        std::string_view name) noexcept {
+SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<text> destination_scope(
+    const family_description& family, const module_description& module,
+    std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
-    if (out && !append_pattern(*out, module.to_path, found))
-        return failure{.code = errc::out_of_memory};
+    if (out && !append_pattern(*out, module.to_path, found)) return detail::lack_of_memory{};
     return out;
 }
 
@@ -255,7 +256,7 @@ constexpr bool ends_in_module(std::string_view scope, std::string_view module) n
 inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
                                            const family_description& family,
                                            std::uint32_t m) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     // if {i} is the layer number of a module on both sides, other tensors of these layers are not
@@ -296,9 +297,9 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
 /// renamed scope is in both forms if its new name is a scope, too.
-inline result<void> experts_scopes::classify(search& of, std::size_t first,
-                                             const family_description& family,
-                                             const module_description& module) noexcept {
+SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
+    search& of, std::size_t first, const family_description& family,
+    const module_description& module) noexcept {
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
@@ -323,16 +324,15 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
         if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
         each.destination_size = destination.size();
-        if (!names_.append(destination.data(), destination.size()))
-            return failure{.code = errc::out_of_memory};
+        if (!names_.append(destination.data(), destination.size())) return detail::lack_of_memory{};
     }
     return {};
 }
 
 /// Third pass: the members of each scope, in the order of the set. Drops scopes in which nothing
 /// fits.
-inline result<void> experts_scopes::collect(search& of) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+SAFEFUSE_SMALL inline result<void> experts_scopes::collect(search& of) noexcept {
+    constexpr detail::lack_of_memory no_memory;
     vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
     for (record& each : of.seen) {
@@ -358,15 +358,15 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     return {};
 }
 
-inline result<experts_scopes> experts_scopes::find_read(tensor_set_ref set,
-                                                        const family_description& family) noexcept {
+SAFEFUSE_SMALL inline result<experts_scopes> experts_scopes::find_read(
+    tensor_set_ref set, const family_description& family) noexcept {
     experts_scopes out;
     search of;
-    if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
+    if (!of.scope_of.resize(set.size(), none)) return detail::lack_of_memory{};
     for (std::uint32_t m = 0; m < family.module_count(); ++m) {
         const std::size_t first = of.seen.size();
         of.table = detail::name_table{};
-        if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
+        if (!of.table.reserve(16)) return detail::lack_of_memory{};
         if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
         if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
             return std::move(done).error();
@@ -379,10 +379,10 @@ namespace detail {
 
 /// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
-                                                  const family_description& family,
-                                                  const experts_scope& scope,
-                                                  plan_options options) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                                 const family_description& family,
+                                                                 const experts_scope& scope,
+                                                                 plan_options options) noexcept {
     if (scope.form == scope_state::mixed)
         return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
@@ -437,7 +437,8 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
 }
 
 /// Adds the names that a family gives its experts to a failure.
-inline void name_stored_form(const family_description& family, failure& why) noexcept {
+SAFEFUSE_SMALL inline void name_stored_form(const family_description& family,
+                                            failure& why) noexcept {
     if (!why.detail.empty()) why.detail.append("; ");
     why.detail.append("family ");
     why.detail.append(family.name);
@@ -453,8 +454,8 @@ inline void name_stored_form(const family_description& family, failure& why) noe
 
 /// Adds the scopes of the set to a failure: the one whose name is most similar to `name`, and the
 /// number of scopes.
-inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
-                               std::string_view name, failure& why) noexcept {
+SAFEFUSE_SMALL inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
+                                              std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return;
     if (scopes->size() == 0) return name_stored_form(family, why);
@@ -476,8 +477,10 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
 }
 
 /// Plans the scope with a name, with as few passes over the set as possible.
-inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family,
-                                    std::string_view name, const plan_options& options) noexcept {
+SAFEFUSE_SMALL inline result<copy_plan> plan_named(tensor_set_ref set,
+                                                   const family_description& family,
+                                                   std::string_view name,
+                                                   const plan_options& options) noexcept {
     const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
                            const layout_description& layout) noexcept {
         return count_fitting(set, members.view(), scope_size, layout);

@@ -30,7 +30,7 @@ public:
     static result<any_source> of(Source source) noexcept {
         any_source made;
         made.held_ = new (std::nothrow) Source(std::move(source));
-        if (made.held_ == nullptr) return failure{.code = errc::out_of_memory};
+        if (made.held_ == nullptr) return detail::lack_of_memory{};
         made.calls_ = &calls_of<Source>;
         return made;
     }

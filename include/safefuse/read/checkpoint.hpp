@@ -215,11 +215,11 @@ public:
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) {
             if (done.error().code == errc::out_of_memory || !report.add(std::move(done).error()))
-                return failure{.code = errc::out_of_memory, .file = path};
+                return detail::lack_of_memory_for{path};
         }
         const bool has_room = found.index.empty() ? verify_files(found, options, report)
                                                   : verify_index(found, options, report);
-        if (!has_room) return failure{.code = errc::out_of_memory, .file = path};
+        if (!has_room) return detail::lack_of_memory_for{path};
         return report;
     }
 
@@ -489,15 +489,14 @@ private:
     // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
     // linked.
     template <class Report>
-    SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
-                                                                const checkpoint_options& options,
-                                                                Report report) noexcept {
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL static result<basic_checkpoint> open_with(
+        std::string_view path, const checkpoint_options& options, Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done)
             return std::move(done).error();
         basic_checkpoint made;
         if (!made.tables_.reserve(1) || !made.tables_.push({}))
-            return failure{.code = errc::out_of_memory, .file = path};
+            return detail::lack_of_memory_for{path};
         auto done = found.index.empty() ? made.open_files(found, options, report)
                                         : made.open_index(found, options, report);
         if (!done) return std::move(done).error();
@@ -518,7 +517,7 @@ private:
         vector<std::uint32_t> row_of;     // by tensor of the index: its row
         bool shows_unlisted = false;      // there is a row of a tensor that the index lacks
 
-        [[nodiscard]] bool fill(const shard_index& index) noexcept {
+        [[nodiscard]] SAFEFUSE_SMALL bool fill(const shard_index& index) noexcept {
             return index.size() < unlisted && listed.fill(index) &&
                    row_of.resize_unset(index.size());
         }
@@ -540,10 +539,7 @@ private:
         if (!rows.number_of.resize(file.size(), unlisted)) return no_memory_for(file.path());
         for (const std::uint32_t i : tensors) {
             const std::size_t at = file.index_of(index.tensor(i));
-            if (at == file_type::npos)
-                return failure{.code = errc::tensor_not_in_shard,
-                               .file = file.path(),
-                               .tensor = index.tensor(i)};
+            if (at == file_type::npos) return not_in_shard(file.path(), index.tensor(i));
             rows.number_of[at] = i;
         }
         for (std::size_t at = 0; at < rows.number_of.size(); ++at) {
@@ -563,15 +559,20 @@ private:
         return {};
     }
 
-    [[nodiscard]] static failure no_memory_for(std::string_view file) noexcept {
-        return {.code = errc::out_of_memory, .file = file};
+    [[nodiscard]] SAFEFUSE_COLD static failure not_in_shard(std::string_view file,
+                                                            std::string_view tensor) noexcept {
+        return {.code = errc::tensor_not_in_shard, .file = file, .tensor = tensor};
+    }
+    [[nodiscard]] static auto no_memory_for(std::string_view file) noexcept {
+        return detail::lack_of_memory_for{file};
     }
 
     template <class Report>
-    result<void> open_index(const detail::resolved_checkpoint& found,
-                            const checkpoint_options& options, Report report) noexcept {
+    SAFEFUSE_SMALL result<void> open_index(const detail::resolved_checkpoint& found,
+                                           const checkpoint_options& options,
+                                           Report report) noexcept {
         tables& to = tables_[0];
-        const failure no_memory = no_memory_for(found.index);
+        const auto no_memory = no_memory_for(found.index);
         const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
@@ -603,10 +604,11 @@ private:
     }
 
     template <class Report>
-    result<void> open_files(const detail::resolved_checkpoint& found,
-                            const checkpoint_options& options, Report report) noexcept {
+    SAFEFUSE_SMALL result<void> open_files(const detail::resolved_checkpoint& found,
+                                           const checkpoint_options& options,
+                                           Report report) noexcept {
         tables& to = tables_[0];
-        const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+        const detail::lack_of_memory_for no_memory{found.directory};
         if (!to.files.reserve(found.files.size())) return no_memory;
         for (const text& path : found.files) {
             auto opened = file_type::open(path, options.read);
@@ -619,9 +621,9 @@ private:
         return number_names(found.directory);
     }
 
-    result<void> number_names(std::string_view directory) noexcept {
+    SAFEFUSE_SMALL result<void> number_names(std::string_view directory) noexcept {
         tables& to = tables_[0];
-        const failure no_memory = no_memory_for(directory);
+        const auto no_memory = no_memory_for(directory);
         if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size()))
             return no_memory;
         for (std::uint32_t i = 0; i < to.rows.size(); ++i) {

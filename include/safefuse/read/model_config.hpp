@@ -149,7 +149,7 @@ inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 inline result<vector<char>> config_characters(span<const std::byte> json) noexcept {
     vector<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size()))
-        return failure{.code = errc::out_of_memory};
+        return detail::lack_of_memory{};
     const std::string_view characters = detail::characters_at(copy.data(), copy.size());
     if (characters.starts_with("\xEF\xBB\xBF"))
         return failure{
@@ -260,7 +260,7 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     if (is_read) cursor.finish();
     if (cursor.failed())
         return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
-    if (!is_read) return failure{.code = errc::out_of_memory};
+    if (!is_read) return detail::lack_of_memory{};
 
     // The experts belong to the language model, and so does their count. The rest is stored once,
     // mostly at the top level.
@@ -281,7 +281,7 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
 ///           out_of_memory
 [[nodiscard]] inline result<model_config> read_model_config(std::string_view directory) noexcept {
     const text path = detail::join_path(directory, "config.json");
-    if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
+    if (path.empty()) return detail::lack_of_memory_for{directory};
     const auto json = detail::read_whole_file(path, detail::most_config_bytes);
     if (!json) return json.error();
     auto config = model_config::parse(json->view());
@@ -310,7 +310,7 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
 [[nodiscard]] inline result<std::uint64_t> read_config_number(std::string_view directory,
                                                               std::string_view key) noexcept {
     const text path = detail::join_path(directory, "config.json");
-    if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
+    if (path.empty()) return detail::lack_of_memory_for{directory};
     const auto json = detail::read_whole_file(path, detail::most_config_bytes);
     if (!json) return json.error();
     auto number = parse_config_number(json->view(), key);

@@ -57,7 +57,7 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
         const std::uint64_t count =
             out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
         if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes)))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         if (auto done = fuse_range(plan, output, begin * row_bytes, rows.view()); !done)
             return std::move(done).error();
         for (std::uint64_t i = 0; i < count; ++i) {

@@ -93,7 +93,7 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
     if (detail::casts_directly(plan, number)) return detail::cast_runs(plan, number, to, out);
 
     vector<std::byte> piece;
-    if (!piece.resize_unset(detail::piece_bytes)) return failure{.code = errc::out_of_memory};
+    if (!piece.resize_unset(detail::piece_bytes)) return detail::lack_of_memory{};
     for (std::uint64_t begin = 0; begin < output->size_bytes; begin += piece.size()) {
         const std::uint64_t left = output->size_bytes - begin,
                             size = left < piece.size() ? left : piece.size();

@@ -208,14 +208,14 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 
     vector<std::byte> piece, piece_scales;
     const std::uint64_t most = detail::piece_bytes * 8 / code_bits;
-    if (!piece.resize_unset(detail::piece_bytes)) return failure{.code = errc::out_of_memory};
+    if (!piece.resize_unset(detail::piece_bytes)) return detail::lack_of_memory{};
     for (std::uint64_t first = 0; first < count; first += most) {
         const dequantizer::entry_range elements{first, count - first < most ? count - first : most};
         const dequantizer::entry_range needed = made->scales_of(elements);
         const span<std::byte> of_codes{piece.data(),
                                        static_cast<std::size_t>(elements.count * code_bits / 8)};
         if (!piece_scales.resize_unset(static_cast<std::size_t>(needed.count * scale_bytes)))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         const span<std::byte> of_scales{piece_scales.data(), piece_scales.size()};
         if (auto done = fuse_range(plan, codes_number, first * code_bits / 8, of_codes); !done)
             return done;

@@ -184,7 +184,7 @@ private:
                     break;
                 }
                 if (!split(block, block_side::destination, chunk_bytes, keep))
-                    return failure{.code = errc::out_of_memory};
+                    return detail::lack_of_memory{};
                 continue;
             }
             // blocks that are read together stay together: their parts are sorted by source offset
@@ -194,12 +194,12 @@ private:
             for (std::size_t each = i; each < i + count; ++each)
                 if (memory_[blocks[each].output] != nullptr &&
                     !split(blocks[each], block_side::source, chunk_bytes, keep))
-                    return failure{.code = errc::out_of_memory};
+                    return detail::lack_of_memory{};
             const auto before = [](const copy_block& a, const copy_block& b) noexcept {
                 return a.source_offset < b.source_offset;
             };
             if (count > 1 && !sort(parts_.view().subspan(first, parts_.size() - first), before))
-                return failure{.code = errc::out_of_memory};
+                return detail::lack_of_memory{};
             i += count - 1;
         }
         return draw_borders(chunk_bytes);
@@ -210,11 +210,10 @@ private:
         std::uint64_t filled = 0;
         for (std::size_t i = 0; i < parts_.size(); filled += parts_[i++].size_bytes())
             if (i == 0 || filled >= chunk_bytes) {
-                if (!chunks_.push(i)) return failure{.code = errc::out_of_memory};
+                if (!chunks_.push(i)) return detail::lack_of_memory{};
                 filled = 0;
             }
-        if (!parts_.empty() && !chunks_.push(parts_.size()))
-            return failure{.code = errc::out_of_memory};
+        if (!parts_.empty() && !chunks_.push(parts_.size())) return detail::lack_of_memory{};
         return {};
     }
 
@@ -333,7 +332,7 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run,
                   progress_ref progress = {}) noexcept {
     vector<span<std::byte>> list;
     for (auto& each : span{buffers})
-        if (!list.push(each)) return failure{.code = errc::out_of_memory};
+        if (!list.push(each)) return detail::lack_of_memory{};
     return fuse(plan, list.view(), run, progress);
 }
 /// Makes all outputs of a plan one by one, as fuse(plan, buffer_for) does, each on an executor's

@@ -188,9 +188,9 @@ public:
     static result<standing_threads> make(std::size_t count) noexcept {
         standing_threads made;
         made.shared_ = new (std::nothrow) shared;
-        if (made.shared_ == nullptr) return failure{.code = errc::out_of_memory};
+        if (made.shared_ == nullptr) return detail::lack_of_memory{};
         const std::size_t most = count < threads::most ? count : threads::most;
-        if (!made.shared_->helpers.reserve(most)) return failure{.code = errc::out_of_memory};
+        if (!made.shared_->helpers.reserve(most)) return detail::lack_of_memory{};
         made.shared_->call = {[](void* of) noexcept { static_cast<shared*>(of)->serve(); },
                               made.shared_};
         detail::os::thread started{};
@@ -331,7 +331,7 @@ public:
         if (made.state_ == nullptr || !made.state_->slabs.reserve(options.slab_count) ||
             !made.state_->ring.reserve(options.slab_count) ||
             !made.state_->idle.reserve(options.slab_count))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         state& of = *made.state_;
         for (std::size_t i = 0; i < options.slab_count; ++i) {
             auto memory = device.allocate_staging(options.slab_bytes);
@@ -430,7 +430,7 @@ public:
         vector<detail::staged_window> windows;
         if (!wanted.reserve(static_cast<std::size_t>(count)) ||
             !windows.resize(static_cast<std::size_t>(count)))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         for (const planned& each : plans)
             for (std::size_t i = 0; i < each.targets.size(); ++i) {
                 const plan_output& output = each.plan->outputs()[i];
@@ -471,7 +471,7 @@ public:
         vector<detail::staged_window> windows;
         vector<located> order;
         if (!windows.resize(tensors.size()) || !order.reserve(tensors.size()))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         if (tensors.size() > UINT32_MAX)
             return failure{.code = errc::size_overflow, .actual = tensors.size()};
         for (std::uint32_t i = 0; i < tensors.size(); ++i) {
@@ -484,13 +484,13 @@ public:
                                       place.size_bytes, windows[i]);
                 !fits)
                 return std::move(fits).error();
-            if (!order.push({place, i})) return failure{.code = errc::out_of_memory};
+            if (!order.push({place, i})) return detail::lack_of_memory{};
         }
         const auto before = [](const located& a, const located& b) noexcept {
             return a.place.source != b.place.source ? a.place.source < b.place.source
                                                     : a.place.offset < b.place.offset;
         };
-        if (!detail::sort(order.view(), before)) return failure{.code = errc::out_of_memory};
+        if (!detail::sort(order.view(), before)) return detail::lack_of_memory{};
         detail::staged_job job{state_->options.slab_bytes, state_->options.least_run_bytes};
         if (auto from = job.read_from(set); !from) return std::move(from).error();
         for (const located& each : order) {
@@ -752,7 +752,7 @@ private:
             if (!from.copies.push({to.to,
                                    to.offset + (each.to - windows[each.output].begin),
                                    {from.memory.data + each.at, each.size_bytes}}))
-                return failure{.code = errc::out_of_memory};
+                return detail::lack_of_memory{};
         }
         return {};
     }
@@ -772,8 +772,8 @@ private:
         return std::exchange(of.waiting, {});
     }
 
-    /// Enqueues the copies of some slabs, in the lane of the first, and marks their end. On
-    /// failure, `failed` is the first fill among them.
+    /// Enqueues the copies of some slabs, in the lane of the first, and marks their end. The
+    /// failure of a batch names its first tensor; that of a single copy names none.
     result<void> hand_over(const batch& slabs, failed_copy& failed) noexcept {
         if (slabs.count == 0) return {};
         state& of = *state_;
@@ -805,7 +805,7 @@ private:
         vector<staged_copy<destination>>& copies = of.slabs[lane].copies;
         for (std::size_t i = 1; i < slabs.count; ++i)
             for (const staged_copy<destination>& each : of.slabs[slabs.lanes[i]].copies)
-                if (!copies.push(each)) return failure{.code = errc::out_of_memory};
+                if (!copies.push(each)) return detail::lack_of_memory{};
         if constexpr (takes_batches) {
             return of.device.copy_batch(copies.view(), lane);
         } else {

@@ -204,7 +204,7 @@ inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ra
         if (kept.step == 0 || kept.end > shape[axis] || kept.begin > kept.end)
             return detail::bad_range(kept, axis, shape[axis]);
         if (!kept.drops_axis && !shape_.push(detail::count_of(kept)))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         any = any && kept.begin != kept.end;
     }
     return any;
@@ -236,7 +236,7 @@ inline result<void> slice_runs::stride(dtype type, shape_view shape,
         if (outermost != nullptr && outermost->stride_bytes * outermost->extent == stride_bits / 8)
             outermost->extent *= count;
         else if (!loops_.push({count, stride_bits / 8}))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         run_count_ *= count;
     }
     if (offset_bits % 8 != 0 || run_bits % 8 != 0)

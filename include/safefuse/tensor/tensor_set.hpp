@@ -202,10 +202,11 @@ namespace detail {
 
 /// Checks that a source in memory, whose bytes are `resident`, has `size` bytes from `offset` on.
 ///   fails   read_past_end
-[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source,
-                                                 span<const std::byte> resident,
-                                                 std::uint64_t offset,
-                                                 std::uint64_t size) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> check_resident(const tensor_set_ref& set,
+                                                                   std::uint32_t source,
+                                                                   span<const std::byte> resident,
+                                                                   std::uint64_t offset,
+                                                                   std::uint64_t size) noexcept {
     if (lies_inside(offset, size, resident.size())) return {};
     return failure{.code = errc::read_past_end,
                    .file = text{set.source_name(source)},

@@ -6,6 +6,7 @@
 #define SAFEFUSE_CORE_DETAIL_SORT_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 #include <safefuse/core/config.hpp>
@@ -44,6 +45,11 @@ template <class T, class Less>
     }
     if (from != values.data()) std::memcpy(values.data(), from, count * sizeof(T));
     return true;
+}
+
+/// Sorts numbers by size, as sort().
+[[nodiscard]] SAFEFUSE_NOINLINE inline bool sort_numbers(span<std::uint32_t> values) noexcept {
+    return sort(values, [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; });
 }
 
 }  // namespace detail

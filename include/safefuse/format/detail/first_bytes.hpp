@@ -33,34 +33,45 @@ constexpr bool begins_with_word(std::string_view bytes, std::string_view word) n
 
 /// What a file with this beginning is, in words that complete "it is". Empty if it is not
 /// recognised.
-inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
+SAFEFUSE_SMALL inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
     const std::string_view bytes =
         characters_at(reinterpret_cast<const char*>(start.data()), start.size());
     // a header length and the opening brace: a tensor file
     if (bytes.size() > 8 && bytes[8] == '{' && bytes[7] == 0) return {};
-    struct mark {
-        std::string_view begins, what;
-    };
-    static constexpr mark marks[] = {
-        {"version https://git-lfs", "a Git LFS pointer: \"git lfs pull\" downloads the file"},
-        {"PK\x03\x04", "a zip archive, as PyTorch writes .bin and .pt files"},
-        {"\x80\x02", "a Python pickle, as PyTorch wrote .bin and .pt files before 1.6"},
-        {"\x80\x04", "a Python pickle"},
-        {"GGUF", "a GGUF file, as llama.cpp reads it"},
-        {"\x1f\x8b", "compressed by gzip"},
-        {"\x28\xb5\x2f\xfd", "compressed by zstd"},
-        {"\xfd"
-         "7zXZ",
-         "compressed by xz"},
-        {"\x89HDF\r\n", "an HDF5 file"},
-        {"\x93NUMPY", "a NumPy array"},
-        {"Entry not found", "an error message of the hub, not the file: download it again"},
-        {"Repository not found", "an error message of the hub, not the file: download it again"},
-        {"Access to model",
-         "an error message of the hub, not the file: ask for access, then download it again"},
-    };
-    for (const mark& each : marks)
-        if (bytes.starts_with(each.begins)) return each.what;
+    // beginnings and what they tell, each with a zero after it: pointers would need relocations
+    static constexpr char marks[] =
+        "version https://git-lfs\0"
+        "a Git LFS pointer: \"git lfs pull\" downloads the file\0"
+        "PK\x03\x04\0"
+        "a zip archive, as PyTorch writes .bin and .pt files\0"
+        "\x80\x02\0"
+        "a Python pickle, as PyTorch wrote .bin and .pt files before 1.6\0"
+        "\x80\x04\0"
+        "a Python pickle\0"
+        "GGUF\0"
+        "a GGUF file, as llama.cpp reads it\0"
+        "\x1f\x8b\0"
+        "compressed by gzip\0"
+        "\x28\xb5\x2f\xfd\0"
+        "compressed by zstd\0"
+        "\xfd"
+        "7zXZ\0"
+        "compressed by xz\0"
+        "\x89HDF\r\n\0"
+        "an HDF5 file\0"
+        "\x93NUMPY\0"
+        "a NumPy array\0"
+        "Entry not found\0"
+        "an error message of the hub, not the file: download it again\0"
+        "Repository not found\0"
+        "an error message of the hub, not the file: download it again\0"
+        "Access to model\0"
+        "an error message of the hub, not the file: ask for access, then download it again\0";
+    for (const char* at = marks; *at != '\0';) {
+        const std::string_view begins{at}, what{at + begins.size() + 1};
+        if (bytes.starts_with(begins)) return what;
+        at = what.data() + what.size() + 1;
+    }
     for (const char* const word : {"<!doctype", "<html", "<?xml", "<head"})
         if (begins_with_word(bytes, word))
             return "an HTML or XML page that a server sent in place of the file: download it again";

@@ -53,7 +53,7 @@ public:
 
     /// Fills the header, which must be empty. After a failure the header must not be used.
     ///   fails   as header::parse, for errors in the JSON
-    [[nodiscard]] result<void> read(std::uint64_t file_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t file_bytes) noexcept {
         header_.header_bytes = length_bytes + json_.size();
         if (const std::size_t good = utf8_prefix(json_); good != json_.size())
             return failure{.code = errc::header_not_utf8, .offset = length_bytes + good};
@@ -61,8 +61,9 @@ public:
         // Enough for real headers; the arrays grow if it is not.
         if (!rows().entries.reserve(json_.size() / 112 + 4) ||
             !rows().extents.reserve(json_.size() / 64 + 8))
-            return failure{.code = errc::out_of_memory};
+            return detail::lack_of_memory{};
         if (!read_root()) return why();
+        header_.names = name_table{rows().hash};
         if (!number_names()) return std::move(error_);
         if (!rows().is_valid && !(sort_entries() && check_entries())) return std::move(error_);
         if (!check_file_size(file_bytes)) return std::move(error_);
@@ -135,7 +136,7 @@ private:
         return cursor_.finish() && (options_.any_padding || check_padding(behind));
     }
 
-    bool check_padding(std::size_t behind) noexcept {
+    SAFEFUSE_SMALL bool check_padding(std::size_t behind) noexcept {
         if (json_.front() != '{')
             return fail({.code = errc::header_not_json,
                          .detail = "white space before the {",
@@ -146,7 +147,7 @@ private:
                                            .offset = length_bytes + stop});
     }
 
-    bool read_metadata() noexcept {
+    SAFEFUSE_SMALL bool read_metadata() noexcept {
         if (cursor_.peek() == json_kind::null) return cursor_.read_null();
         header_.has_metadata = true;
         vector<metadata_entry>& entries = header_.metadata;
@@ -170,13 +171,16 @@ private:
         return !cursor_.failed();
     }
 
+    SAFEFUSE_SMALL bool read_array_entry(header_entry& entry) noexcept {
+        const char* const why = "a tensor needs dtype, shape and data_offsets";
+        return cursor_.enter_array() && next_element(why) && read_dtype(entry) &&
+               next_element(why) && read_shape(entry) && next_element(why) && read_offsets(entry) &&
+               no_more_elements(why);
+    }
+
     bool read_entry(header_entry& entry) noexcept {
-        if (options_.array_entries && cursor_.peek() == json_kind::array) {
-            const char* const why = "a tensor needs dtype, shape and data_offsets";
-            return cursor_.enter_array() && next_element(why) && read_dtype(entry) &&
-                   next_element(why) && read_shape(entry) && next_element(why) &&
-                   read_offsets(entry) && no_more_elements(why);
-        }
+        if (options_.array_entries && cursor_.peek() == json_kind::array)
+            return read_array_entry(entry);
         bool has_dtype = false, has_shape = false, has_offsets = false;
         json_string key;
         const auto once = [&](bool& has, const char* why) noexcept {
@@ -206,31 +210,35 @@ private:
         return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();
     }
 
-    bool read_dtype(header_entry& entry) noexcept {
-        json_string spelled, second;
+    SAFEFUSE_SMALL bool read_object_dtype(json_string& spelled) noexcept {
+        const char* const why = "a dtype written as an object has one key, whose value is null";
+        json_string second;
+        cursor_.enter_object();
+        if (!cursor_.next_member(spelled)) return cursor_.refuse(why);
+        if (!cursor_.read_null()) return false;
+        if (cursor_.next_member(second)) return cursor_.refuse(why);
+        return !cursor_.failed();
+    }
+
+    SAFEFUSE_NOINLINE bool read_dtype(header_entry& entry) noexcept {
+        json_string spelled;
         const bool is_object = options_.object_dtypes && cursor_.peek() == json_kind::object;
-        if (is_object) {
-            const char* const why = "a dtype written as an object has one key, whose value is null";
-            cursor_.enter_object();
-            if (!cursor_.next_member(spelled)) return cursor_.refuse(why);
-            if (!cursor_.read_null()) return false;
-            if (cursor_.next_member(second)) return cursor_.refuse(why);
-            if (cursor_.failed()) return false;
-        } else if (!cursor_.read_string(spelled)) {
-            return false;
-        }
+        if (!(is_object ? read_object_dtype(spelled) : cursor_.read_string(spelled))) return false;
         for (std::size_t i = 0; i < dtype_count; ++i) {
             entry.type = static_cast<dtype>(i);
             if (spelled == name(entry.type)) return true;
         }
-        const std::string_view start = spelled.raw.substr(0, 64);
+        return refuse_dtype(spelled.raw);
+    }
+    SAFEFUSE_COLD bool refuse_dtype(std::string_view spelled) noexcept {
+        const std::string_view start = spelled.substr(0, 64);
         return fail({.code = errc::unknown_dtype,
                      .tensor = current_,
                      .detail = start.substr(0, utf8_prefix(start)),
-                     .offset = place(spelled.raw)});
+                     .offset = place(spelled)});
     }
 
-    bool read_shape(header_entry& entry) noexcept {
+    SAFEFUSE_NOINLINE bool read_shape(header_entry& entry) noexcept {
         vector<std::uint64_t>& extents = rows().extents;
         entry.shape_begin = static_cast<std::uint32_t>(extents.size());
         for (cursor_.enter_array(); cursor_.next_element();) {
@@ -242,7 +250,7 @@ private:
         return !cursor_.failed();
     }
 
-    bool read_offsets(header_entry& entry) noexcept {
+    SAFEFUSE_NOINLINE bool read_offsets(header_entry& entry) noexcept {
         const char* const why = "data_offsets must be two numbers";
         return cursor_.enter_array() && next_element(why) && cursor_.read_unsigned(entry.begin) &&
                next_element(why) && cursor_.read_unsigned(entry.end) && no_more_elements(why);
@@ -251,8 +259,8 @@ private:
     /// Fills the name table and handles repeated names.
     bool number_names() noexcept {
         vector<header_entry>& entries = rows().entries;
-        name_table& names = header_.names = name_table{rows().hash};
-        if (!names.reserve(entries.size())) return out_of_memory();
+        header_.names.clear();
+        if (!header_.names.reserve(entries.size())) return out_of_memory();
         std::size_t kept = 0;
         for (std::size_t i = 0; i < entries.size(); ++i) {
             const auto added = number_name(i, kept);
@@ -295,9 +303,7 @@ private:
             return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
         };
         if (!sort(entries.view(), lies_before)) return out_of_memory();
-        header_.names.clear();
-        for (std::size_t i = 0; i < entries.size(); ++i) number_name(i, i);
-        return true;
+        return number_names();
     }
 
     SAFEFUSE_COLD bool refuse(const header_entry& entry, errc code,
@@ -313,7 +319,7 @@ private:
 
     /// Checks in the order of the reference implementation, so that the same tensor is reported for
     /// the same error.
-    bool check_entries() noexcept {
+    SAFEFUSE_SMALL bool check_entries() noexcept {
         std::uint64_t running = 0;
         for (const header_entry& entry : rows().entries) {
             if (entry.begin < running || (entry.begin > running && !options_.gaps))
@@ -336,7 +342,7 @@ private:
         return true;
     }
 
-    bool check_file_size(std::uint64_t file_bytes) noexcept {
+    SAFEFUSE_SMALL bool check_file_size(std::uint64_t file_bytes) noexcept {
         std::uint64_t expected = 0;
         const bool fits = checked_add(header_.header_bytes, rows().data_bytes, expected);
         if (file_bytes == unknown)

@@ -57,7 +57,7 @@ class open_file {
 public:
     open_file() noexcept = default;
 
-    static result<open_file> open(std::string_view path) noexcept {
+    SAFEFUSE_SMALL static result<open_file> open(std::string_view path) noexcept {
         auto native = system_path(path);
         if (!native) return std::move(native).error();
         open_file opened;
@@ -70,7 +70,7 @@ public:
     }
 
     [[nodiscard]] os::handle handle() const noexcept { return file_.get(); }
-    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL std::uint64_t size_bytes() const noexcept {
         return file_.is_open() || is_parked_ ? size_bytes_ : 0;
     }
     /// Closes the handle. Each later read or check opens the file again by its path.
@@ -80,7 +80,8 @@ public:
     }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
-    [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t offset,
+                                                   span<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
             return failure{.code = errc::read_past_end,
                            .file = path_,
@@ -109,7 +110,7 @@ public:
                        .actual = read_bytes};
     }
 
-    [[nodiscard]] result<void> check_size() const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<void> check_size() const noexcept {
         if (is_parked_) {
             const auto again = open_again();
             return again ? result<void>{} : again.error();
@@ -121,7 +122,8 @@ public:
     }
 
 private:
-    [[nodiscard]] failure changed(std::uint64_t now) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL failure
+    changed(std::uint64_t now) const noexcept {
         return failure{.code = errc::file_changed,
                        .file = path_,
                        .detail = now < size_bytes_ ? "it is shorter now" : "it is longer now",
@@ -129,7 +131,7 @@ private:
                        .actual = now};
     }
     /// Opens the file that is at the path now, if its size is still the same.
-    [[nodiscard]] result<open_file> open_again() const noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<open_file> open_again() const noexcept {
         open_file again;
         os::handle file = os::no_handle;
         if (const auto came = os::open_file(path_.c_str(), file, again.size_bytes_); !came)
@@ -148,8 +150,8 @@ private:
 
 /// Reads a whole, small file.
 ///   fails   as positional_file::open and read; io_error (larger than `most_bytes`)
-[[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path,
-                                                               std::uint64_t most_bytes) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<vector<std::byte>> read_whole_file(
+    std::string_view path, std::uint64_t most_bytes) noexcept {
     auto file = open_file::open(path);
     if (!file) return std::move(file).error();
     if (file->size_bytes() > most_bytes)
@@ -160,7 +162,7 @@ private:
                        .actual = file->size_bytes()};
     vector<std::byte> bytes;
     if (!bytes.resize_unset(static_cast<std::size_t>(file->size_bytes())))
-        return failure{.code = errc::out_of_memory, .file = path};
+        return lack_of_memory_for{path};
     if (auto done = file->read(0, bytes.view()); !done) return std::move(done).error();
     return bytes;
 }

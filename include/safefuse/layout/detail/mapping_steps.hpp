@@ -16,7 +16,7 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// Appends the parts of `next` to those of `of` and checks that all axes but `axis` are equal.
-constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept {
+SAFEFUSE_NOINLINE constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept {
     if (of.error == mapping_error::none) of.error = next.error;
     if (of.axis_count != next.axis_count) of.error = mapping_error::unequal_extents;
     for (std::size_t a = 0; a < of.axis_count; ++a)

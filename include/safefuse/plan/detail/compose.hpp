@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <safefuse/core/config.hpp>
 #include <safefuse/layout/layout.hpp>
 
 namespace safefuse {

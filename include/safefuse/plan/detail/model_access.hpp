@@ -70,7 +70,7 @@ inline result<void> model_access::add(model_tensors& to, std::string_view name, 
         to.extents_.append(shape.data(), shape.size()) && to.tensors_.push({name, type, shape}) &&
         to.origins_.push(from))
         return {};
-    return failure{.code = errc::out_of_memory};
+    return detail::lack_of_memory{};
 }
 
 /// Adds tensor i of the set unchanged. Fails if its size does not fit its dtype and shape.
@@ -123,7 +123,7 @@ inline result<void> model_access::add_outputs(model_tensors& to, vector<bool>& c
 }
 
 inline result<void> model_access::sort(model_tensors& of) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    constexpr detail::lack_of_memory no_memory;
     const char* characters = of.arena_.data();
     const std::uint64_t* extents = of.extents_.data();
     for (tensor_spec& each : of.tensors_) {
@@ -164,7 +164,7 @@ inline result<model_tensors> model_access::make(const tensor_set_ref& set,
     model_tensors out = begin(set, family, engine, options);
     out.scopes_ = std::move(scopes);
     vector<bool> consumed;
-    if (!consumed.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
+    if (!consumed.resize(set.size(), false)) return detail::lack_of_memory{};
     bool any_to_rename = family.module_at(0).is_same() || out.scopes_.passed_count() != 0;
     if (auto added = add_outputs(out, consumed, any_to_rename); !added)
         return std::move(added).error();

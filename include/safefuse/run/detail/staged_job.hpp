@@ -57,7 +57,7 @@ public:
     /// Everything added from here on is read from this set.
     ///   fails   out_of_memory
     result<void> read_from(const tensor_set_ref& set) noexcept {
-        if (!sets_.push(set)) return failure{.code = errc::out_of_memory};
+        if (!sets_.push(set)) return detail::lack_of_memory{};
         return {};
     }
 
@@ -77,7 +77,7 @@ public:
             const staged_window& window = windows[block.output];
             if (window.size_bytes == 0) continue;
             if (are_short[block.output]) {
-                if (!order_.push(&block)) return failure{.code = errc::out_of_memory};
+                if (!order_.push(&block)) return detail::lack_of_memory{};
                 continue;
             }
             const auto keep = [&](const copy_block& part) noexcept {
@@ -97,8 +97,7 @@ public:
             return a->output != b->output ? a->output < b->output
                                           : a->destination_offset < b->destination_offset;
         };
-        if (!sort(order_.view().subspan(already), before))
-            return failure{.code = errc::out_of_memory};
+        if (!sort(order_.view().subspan(already), before)) return detail::lack_of_memory{};
         for (std::size_t first = already, end = already; first < order_.size(); first = end) {
             const std::uint32_t output = order_[first]->output;
             while (end < order_.size() && order_[end]->output == output) ++end;
@@ -121,7 +120,7 @@ public:
             const std::uint64_t size = size_bytes - done < most ? size_bytes - done : most;
             if (!add({output, source, last_set(), from + done, to + done,
                       static_cast<std::size_t>(size), 0, 0}))
-                return failure{.code = errc::out_of_memory};
+                return detail::lack_of_memory{};
         }
         return {};
     }
@@ -209,8 +208,7 @@ private:
     result<void> find_short_runs(vector<bool>& are_short, const copy_plan& plan,
                                  std::size_t outputs) const noexcept {
         vector<std::uint64_t> runs;
-        if (!runs.resize(outputs) || !are_short.resize(outputs))
-            return failure{.code = errc::out_of_memory};
+        if (!runs.resize(outputs) || !are_short.resize(outputs)) return detail::lack_of_memory{};
         for (const copy_block& block : plan.blocks()) runs[block.output] += block.run_count();
         for (std::size_t i = 0; i < outputs; ++i)
             are_short[i] = runs[i] > 1 && plan.outputs()[i].size_bytes / runs[i] < least_run_bytes_;
@@ -245,7 +243,7 @@ private:
             if (last > next && !add({output, 0, last_set(), next, begin,
                                      static_cast<std::size_t>(window_end - begin), 0,
                                      static_cast<std::uint32_t>(last - next)}))
-                return failure{.code = errc::out_of_memory};
+                return detail::lack_of_memory{};
             begin = window_end;
         }
         return {};
@@ -313,7 +311,7 @@ private:
                 most -= most % lines;
                 break;
             }
-        if (!scratch.resize_unset(turned_bytes)) return failure{.code = errc::out_of_memory};
+        if (!scratch.resize_unset(turned_bytes)) return detail::lack_of_memory{};
         copy_block band = block;
         band.loops[1 - along].source_stride = apart;
         for (std::uint64_t first = 0; first < rows.extent; first += most) {
@@ -351,8 +349,7 @@ inline result<void> compare_equal_sources(const copy_plan& plan,
         for (std::uint64_t begin = common.begin, size = 0; begin < common.end; begin += size) {
             const std::uint64_t left = common.end - begin;
             size = left < read_buffer_bytes ? left : read_buffer_bytes;
-            if (!made.resize_unset(static_cast<std::size_t>(size)))
-                return failure{.code = errc::out_of_memory};
+            if (!made.resize_unset(static_cast<std::size_t>(size))) return detail::lack_of_memory{};
             if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal)
                 return equal;  // fuse_range runs the checks
         }

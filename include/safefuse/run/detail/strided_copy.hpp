@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
+#include <safefuse/core/config.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/run/detail/copy_bytes.hpp>
 #include <safefuse/run/detail/transpose.hpp>
@@ -16,36 +18,54 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
+/// Copies the elements of two loops, one by one.
+template <class Element>
+void copy_tile(const std::byte* from, std::byte* to, const copy_loop& outer, const copy_loop& inner,
+               std::uint64_t rows, std::uint64_t columns) noexcept {
+    const std::uint64_t from_step = inner.source_stride, to_step = inner.destination_stride;
+    for (std::uint64_t o = 0; o < rows; ++o) {
+        const std::byte* const from_row = from + o * outer.source_stride;
+        std::byte* const to_row = to + o * outer.destination_stride;
+        for (std::uint64_t i = 0; i < columns; ++i) {
+            Element element;
+            std::memcpy(&element, from_row + i * from_step, sizeof element);
+            std::memcpy(to_row + i * to_step, &element, sizeof element);
+        }
+    }
+}
+
+/// What depends on the type of the elements when they are copied in two loops.
+struct element_copies {
+    std::size_t element_bytes;
+    band_function transpose;
+    void (*copy)(const std::byte*, std::byte*, const copy_loop&, const copy_loop&, std::uint64_t,
+                 std::uint64_t) noexcept;
+};
+
 /// Copies single elements in two loops, tile by tile, so that neither side touches a new cache line
 /// for each element.
+SAFEFUSE_NOINLINE inline void copy_tiled(const std::byte* from, std::byte* to,
+                                         const copy_loop& outer, const copy_loop& inner,
+                                         element_copies each, bool streams) noexcept {
+    if (outer.source_stride == each.element_bytes && inner.destination_stride == each.element_bytes)
+        return transpose_tiles(from, static_cast<std::size_t>(inner.source_stride), to,
+                               static_cast<std::size_t>(outer.destination_stride),
+                               static_cast<std::size_t>(inner.extent),
+                               static_cast<std::size_t>(outer.extent), each.element_bytes,
+                               each.transpose, streams);
+    const std::uint64_t tile = 64 / each.element_bytes;
+    for (std::uint64_t o = 0; o < outer.extent; o += tile)
+        for (std::uint64_t i = 0; i < inner.extent; i += tile)
+            each.copy(from + o * outer.source_stride + i * inner.source_stride,
+                      to + o * outer.destination_stride + i * inner.destination_stride, outer,
+                      inner, outer.extent - o < tile ? outer.extent - o : tile,
+                      inner.extent - i < tile ? inner.extent - i : tile);
+}
 template <class Element>
 void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer,
                 const copy_loop& inner, bool streams) noexcept {
-    if (outer.source_stride == sizeof(Element) && inner.destination_stride == sizeof(Element))
-        return transpose<Element>(from, static_cast<std::size_t>(inner.source_stride), to,
-                                  static_cast<std::size_t>(outer.destination_stride),
-                                  static_cast<std::size_t>(inner.extent),
-                                  static_cast<std::size_t>(outer.extent), streams);
-    constexpr std::uint64_t tile = 64 / sizeof(Element);
-    for (std::uint64_t o = 0; o < outer.extent; o += tile)
-        for (std::uint64_t i = 0; i < inner.extent; i += tile) {
-            const std::uint64_t rows = outer.extent - o < tile ? outer.extent - o : tile;
-            const std::uint64_t columns = inner.extent - i < tile ? inner.extent - i : tile;
-            const std::byte* const from_tile =
-                from + o * outer.source_stride + i * inner.source_stride;
-            std::byte* const to_tile =
-                to + o * outer.destination_stride + i * inner.destination_stride;
-            for (std::uint64_t oo = 0; oo < rows; ++oo)
-                for (std::uint64_t ii = 0; ii < columns; ++ii) {
-                    Element element;
-                    std::memcpy(&element,
-                                from_tile + oo * outer.source_stride + ii * inner.source_stride,
-                                sizeof element);
-                    std::memcpy(
-                        to_tile + oo * outer.destination_stride + ii * inner.destination_stride,
-                        &element, sizeof element);
-                }
-        }
+    copy_tiled(from, to, outer, inner,
+               {sizeof(Element), &transpose_band<Element>, &copy_tile<Element>}, streams);
 }
 
 /// Runs the loops of a block from `depth` on. `from` and `to` point to the first run. With
@@ -83,8 +103,9 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
 
 /// Runs a block. `from` and `to` point to its first run. With `streams`, uses streaming stores;
 /// call finish_streaming() afterwards.
-SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from,
-                                        std::byte* to, bool streams) noexcept {
+SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline void copy_runs(const copy_block& block,
+                                                       const std::byte* from, std::byte* to,
+                                                       bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
     // Single elements: move the loops that are contiguous in the source and in the destination to
     // the end, where they form a transpose. The order of loops does not change what is copied.
@@ -196,7 +217,8 @@ struct step_range {
 /// steps never interleave.
 class ordered_block {
 public:
-    SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL ordered_block(const copy_block& block,
+                                                   block_side side) noexcept
         : block_{block}, side_{side} {
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
@@ -213,14 +235,20 @@ public:
     /// Calls f(source offset, destination offset, bytes) for the runs, or parts of runs, inside the
     /// window, in the order of the side, until f returns a failure. f returns result<void>.
     template <class F>
-    result<void> for_each_run(byte_window window, F&& f) const {
-        return visit(0, block_.source_offset, block_.destination_offset, window, f);
+    result<void> for_each_run(byte_window window, F&& f) const noexcept {
+        const run_call call{const_cast<void*>(static_cast<const void*>(&f)),
+                            [](void* object, std::uint64_t from, std::uint64_t to,
+                               std::uint64_t size_bytes) noexcept -> result<void> {
+                                return (*static_cast<std::remove_reference_t<F>*>(object))(
+                                    from, to, size_bytes);
+                            }};
+        return visit(0, block_.source_offset, block_.destination_offset, window, call);
     }
 
     /// The rest, from `at` on, of the first stretch that ends after `at`. Runs less than `gap`
     /// bytes apart form one stretch. Empty if there is none.
-    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at,
-                                                        std::uint64_t gap) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL byte_window
+    stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
@@ -234,6 +262,12 @@ public:
     }
 
 private:
+    /// What for_each_run() calls, without its type: all callers share visit().
+    struct run_call {
+        void* object;
+        result<void> (*f)(void*, std::uint64_t, std::uint64_t, std::uint64_t) noexcept;
+    };
+
     /// Index of the first loop from which on all steps are less than `gap` bytes apart.
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
@@ -250,9 +284,9 @@ private:
         return {begin, stride(depth), span_[depth + 1], block_.loops[depth].extent};
     }
 
-    template <class F>
-    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to,
-                                         byte_window window, F& f) const {
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL result<void> visit(std::uint32_t depth, std::uint64_t from,
+                                                        std::uint64_t to, byte_window window,
+                                                        const run_call& call) const noexcept {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
         // loop_count is at most max_copy_loops; g++ 12 does not see this and warns of reads past
@@ -260,13 +294,13 @@ private:
         if (depth == block_.loop_count || depth == max_copy_loops) {
             const byte_window part = intersect(here, block_.run_bytes, window);
             const std::uint64_t skipped = part.begin - here;
-            return f(from + skipped, to + skipped, part.end - part.begin);
+            return call.f(call.object, from + skipped, to + skipped, part.end - part.begin);
         }
         const copy_loop& loop = block_.loops[depth];
         const step_range steps = steps_touching(steps_at(depth, here), window);
         for (std::uint64_t i = steps.first; i < steps.last; ++i)
             if (auto done = visit(depth + 1, from + i * loop.source_stride,
-                                  to + i * loop.destination_stride, window, f);
+                                  to + i * loop.destination_stride, window, call);
                 !done)
                 return done;
         return {};
@@ -279,7 +313,8 @@ private:
 
 /// Index of the loop with the longest stride on one side. Its steps do not overlap there. The block
 /// must have a loop.
-[[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline std::uint32_t longest_loop(const copy_block& block,
+                                                               block_side side) noexcept {
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
         if (stride_of(block.loops[i], side) > stride_of(block.loops[longest], side)) longest = i;
@@ -287,10 +322,9 @@ private:
 }
 
 /// The steps [first, first + count) of one loop of a block, as a block.
-[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block,
-                                                           std::uint32_t number,
-                                                           std::uint64_t first,
-                                                           std::uint64_t count) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline copy_block steps_of(
+    const copy_block& block, std::uint32_t number, std::uint64_t first,
+    std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
     part.source_offset += first * loop.source_stride;
@@ -303,8 +337,8 @@ private:
 }
 
 /// The part of a block without loops that is in a window of one side, as a block.
-[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
-                                           byte_window window) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline copy_block run_inside(const copy_block& block, block_side side,
+                                                          byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
     const byte_window inside = intersect(here, block.run_bytes, window);
     copy_block part = block;
@@ -317,7 +351,8 @@ private:
 /// Calls f(part) for blocks that together are the part of a block inside a window of one side. The
 /// parts are as large as possible. Stops if f returns a failure. f returns result<void>.
 template <class F>
-result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
+SAFEFUSE_SMALL result<void> cut(const copy_block& block, block_side side, byte_window window,
+                                F& f) noexcept {
     const std::uint64_t here = offset_of(block, side), extent = extent_of(block, side);
     if (here >= window.end || here + extent <= window.begin) return {};
     if (here >= window.begin && here + extent <= window.end) return f(block);
@@ -340,7 +375,8 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
 /// Calls f(part) for parts of about `most` bytes that together are the whole block, in the order of
 /// one side, until f returns false.
 template <class F>
-bool split(const copy_block& block, block_side side, std::uint64_t most, const F& f) {
+SAFEFUSE_SMALL bool split(const copy_block& block, block_side side, std::uint64_t most,
+                          const F& f) noexcept {
     const std::uint64_t size_bytes = block.size_bytes();
     if (size_bytes <= most + most / 2) return f(block);
     if (block.loop_count == 0) {

@@ -111,7 +111,8 @@ private:
 
 #if defined(__x86_64__)
 
-/// Pairs of neighbouring squares, in vectors of 32 bytes: each half contains a row of one square.
+/// Pairs of neighbouring squares of elements of 1 or 2 bytes, in vectors of 32 bytes: each half
+/// contains a row of one square.
 template <class Element>
 class square_pairs {
 public:
@@ -139,10 +140,10 @@ private:
         row a[side], b[side];
         (std::memcpy(&a[At], from + At * from_stride, sizeof(row)), ...);
         round(a, b, each);
-        if constexpr (side > 2) round(b, a, each);
-        if constexpr (side > 4) round(a, b, each);
+        round(b, a, each);
+        round(a, b, each);
         if constexpr (side > 8) round(b, a, each);
-        row(&turned)[side] = side == 2 || side == 8 ? b : a;
+        row(&turned)[side] = side == 8 ? b : a;
         (std::memcpy(to + At * to_stride, &turned[At], half_bytes), ...);
         (std::memcpy(to + (side + At) * to_stride,
                      reinterpret_cast<const std::byte*>(&turned[At]) + half_bytes, half_bytes),
@@ -157,15 +158,7 @@ private:
     template <std::size_t Upper>
     [[gnu::target("avx2"), gnu::always_inline]] static void merge(const row& a, const row& b,
                                                                   row& out) noexcept {
-        if constexpr (side == 2 && Upper == 0)
-            out = __builtin_shufflevector(a, b, 0, 4, 2, 6);
-        else if constexpr (side == 2)
-            out = __builtin_shufflevector(a, b, 1, 5, 3, 7);
-        else if constexpr (side == 4 && Upper == 0)
-            out = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
-        else if constexpr (side == 4)
-            out = __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
-        else if constexpr (side == 8 && Upper == 0)
+        if constexpr (side == 8 && Upper == 0)
             out = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26,
                                           11, 27);
         else if constexpr (side == 8)
@@ -211,94 +204,102 @@ SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride,
             copy_by_library(to, tile, row_bytes);
 }
 
-// g++ and clang inline this into a function for AVX2, whose instructions need fewer moves.
-#if defined(__GNUC__) || defined(__clang__)
-#define SAFEFUSE_INLINE_ALWAYS [[gnu::always_inline]] inline
-#else
-#define SAFEFUSE_INLINE_ALWAYS inline
+// A tile is one source line wide, so that each line is read once, and some destination lines high.
+inline constexpr std::size_t tile_row_bytes = 4 * cache_line_bytes;
+/// Rows of a band of a tile: one square or more.
+inline constexpr std::size_t band_rows = 16;
+
+/// Transposes a band of a tile: at most band_rows rows of `columns` elements.
+using band_function = void (*)(const std::byte* from, std::size_t from_stride, std::byte* tile,
+                               std::size_t rows, std::size_t columns) noexcept;
+
+template <class Element>
+void transpose_band(const std::byte* from, std::size_t from_stride, std::byte* tile,
+                    std::size_t rows, std::size_t columns) noexcept {
+    constexpr std::size_t side = square_side<Element>;
+    for (std::size_t r = 0; r < rows; r += side)
+        for (std::size_t c = 0; c < columns; c += side) {
+            const std::byte* const corner = from + r * from_stride + c * sizeof(Element);
+            std::byte* const turned = tile + c * tile_row_bytes + r * sizeof(Element);
+            const std::size_t high = rows - r, wide = columns - c;
+            if (high >= side && wide >= side)
+                square<Element>::transpose(corner, from_stride, turned, tile_row_bytes);
+            else
+                transpose_scalar<Element>(corner, from_stride, turned, tile_row_bytes,
+                                          high < side ? high : side, wide < side ? wide : side);
+        }
+}
+
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+/// transpose_band for processors with AVX2.
+template <class Element>
+void transpose_band_in_pairs(const std::byte* from, std::size_t from_stride, std::byte* tile,
+                             std::size_t rows, std::size_t columns) noexcept {
+    constexpr std::size_t side = square_side<Element>;
+    for (std::size_t r = 0; r < rows; r += side) {
+        const std::byte* const row = from + r * from_stride;
+        const std::size_t high = rows - r < side ? rows - r : side;
+        std::size_t done = 0;
+        if (high == side)
+            done = square_pairs<Element>::transpose(row, from_stride, tile + r * sizeof(Element),
+                                                    tile_row_bytes, columns);
+        if (done < columns)
+            transpose_band<Element>(row + done * sizeof(Element), from_stride,
+                                    tile + done * tile_row_bytes + r * sizeof(Element), high,
+                                    columns - done);
+    }
+}
 #endif
 
-/// Transposes no squares in pairs.
-struct no_pairs {
-    static constexpr std::size_t transpose(const std::byte*, std::size_t, std::byte*, std::size_t,
-                                           std::size_t) noexcept {
-        return 0;
-    }
-};
-
-/// transpose(), for any processor that has what `Pairs` needs.
-template <class Element, class Pairs = no_pairs>
-SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t from_stride,
-                                            std::byte* to, std::size_t to_stride, std::size_t rows,
-                                            std::size_t columns, bool streams) noexcept {
-    constexpr std::size_t side = square_side<Element>;
-    // A tile is one source line wide, so that each line is read once, and some destination lines
-    // high. It is assembled in a small array first, because rows at a distance of a large power of
+/// transpose() for elements of `element_bytes`, whose bands `band` transposes. One copy for all
+/// elements.
+SAFEFUSE_NOINLINE inline void transpose_tiles(const std::byte* from, std::size_t from_stride,
+                                              std::byte* to, std::size_t to_stride,
+                                              std::size_t rows, std::size_t columns,
+                                              std::size_t element_bytes, band_function band,
+                                              bool streams) noexcept {
+    const std::size_t tile_columns = cache_line_bytes / element_bytes,
+                      tile_rows = tile_row_bytes / element_bytes;
+    // A tile is assembled in a small array first, because rows at a distance of a large power of
     // two compete for the same few cache lines. Tiles follow each other along the source's rows.
     // While one is made, the lines of the next are prefetched.
-    constexpr std::size_t tile_columns = cache_line_bytes / sizeof(Element),
-                          tile_rows = 4 * tile_columns;
     constexpr std::size_t ahead_bytes = 2 * cache_line_bytes;
-    alignas(cache_line_bytes) std::byte tile[tile_columns][tile_rows * sizeof(Element)];
+    alignas(cache_line_bytes) std::byte tile[cache_line_bytes * tile_row_bytes];
     const bool in_lines = streams && to_stride % cache_line_bytes == 0 && bytes_to_line(to) == 0;
     for (std::size_t r = 0; r < rows; r += tile_rows)
         for (std::size_t c = 0; c < columns; c += tile_columns) {
             const std::size_t high = rows - r < tile_rows ? rows - r : tile_rows;
             const std::size_t wide = columns - c < tile_columns ? columns - c : tile_columns;
-            const std::size_t bands = (high + side - 1) / side;
-            std::size_t next_column = c + tile_columns, band_number = 0;
-            for (std::size_t rr = 0; rr < high; rr += side) {
-                const std::byte* const band = from + (r + rr) * from_stride + c * sizeof(Element);
-                const std::size_t band_rows = high - rr < side ? high - rr : side;
-                prefetch_rows(band + ahead_bytes, from_stride, band_rows);
-                ++band_number;
+            std::size_t next_column = c + tile_columns;
+            for (std::size_t rr = 0; rr < high; rr += band_rows) {
+                const std::byte* const first = from + (r + rr) * from_stride + c * element_bytes;
+                const std::size_t count = high - rr < band_rows ? high - rr : band_rows;
+                prefetch_rows(first + ahead_bytes, from_stride, count);
                 for (; !in_lines && next_column < columns &&
-                       next_column < c + tile_columns + band_number * tile_columns / bands;
+                       next_column < c + tile_columns + (rr + count) * tile_columns / high;
                      ++next_column)
-                    prefetch_to_write(to + next_column * to_stride + r * sizeof(Element),
-                                      high * sizeof(Element));
-                std::size_t cc = 0;
-                if (band_rows == side)
-                    cc = Pairs::transpose(band, from_stride, tile[0] + rr * sizeof(Element),
-                                          sizeof tile[0], wide);
-                for (; cc < wide; cc += side) {
-                    const std::byte* const corner = band + cc * sizeof(Element);
-                    std::byte* const turned = tile[cc] + rr * sizeof(Element);
-                    if (band_rows == side && wide - cc >= side)
-                        square<Element>::transpose(corner, from_stride, turned, sizeof tile[0]);
-                    else
-                        transpose_scalar<Element>(corner, from_stride, turned, sizeof tile[0],
-                                                  band_rows, wide - cc < side ? wide - cc : side);
-                }
+                    prefetch_to_write(to + next_column * to_stride + r * element_bytes,
+                                      high * element_bytes);
+                band(first, from_stride, tile + rr * element_bytes, count, wide);
             }
-            write_tile(to + c * to_stride + r * sizeof(Element), to_stride, tile[0], sizeof tile[0],
-                       wide, high * sizeof(Element), in_lines);
+            write_tile(to + c * to_stride + r * element_bytes, to_stride, tile, tile_row_bytes,
+                       wide, high * element_bytes, in_lines);
         }
 }
-
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-template <class Element>
-[[gnu::target("avx2")]] void transpose_wide(const std::byte* from, std::size_t from_stride,
-                                            std::byte* to, std::size_t to_stride, std::size_t rows,
-                                            std::size_t columns, bool streams) noexcept {
-    transpose_tiles<Element, square_pairs<Element>>(from, from_stride, to, to_stride, rows, columns,
-                                                    streams);
-}
-#endif
 
 /// to[c][r] = from[r][c] for `rows` rows of `columns` elements. Strides are in bytes. With
 /// `streams`, uses streaming stores; call finish_streaming() afterwards.
 template <class Element>
 void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
                std::size_t rows, std::size_t columns, bool streams) noexcept {
+    band_function band = &transpose_band<Element>;
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-    if (has_wide_vectors())
-        return transpose_wide<Element>(from, from_stride, to, to_stride, rows, columns, streams);
+    if constexpr (sizeof(Element) <= 2)  // the sizes of common weights
+        if (has_wide_vectors()) band = &transpose_band_in_pairs<Element>;
 #endif
-    transpose_tiles<Element>(from, from_stride, to, to_stride, rows, columns, streams);
+    transpose_tiles(from, from_stride, to, to_stride, rows, columns, sizeof(Element), band,
+                    streams);
 }
-
-#undef SAFEFUSE_INLINE_ALWAYS
 
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI
