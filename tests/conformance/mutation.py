@@ -497,9 +497,9 @@ def main():
             pool.map(lambda each: try_mutant(each, work, runners), chosen)):
             is_caught = came in ("fails", "crashes", "hangs", "sanitizer")
             bad += not is_caught
-            verdict = "caught" if is_caught else "MISSED"
+            outcome = "caught" if is_caught else "MISSED"
             words = came.splitlines()[0] if is_caught else came
-            print(f"{verdict:8}{words:12}{seconds:6.1f} s  {mutant[1]:24}{mutant[0]}", flush=True)
+            print(f"{outcome:8}{words:12}{seconds:6.1f} s  {mutant[1]:24}{mutant[0]}", flush=True)
     print(f"{len(chosen)} mutants, {len(chosen) - bad} caught, {bad} not, "
           f"{time.monotonic() - begin:.0f} s")
     return 1 if bad or not chosen else 0
