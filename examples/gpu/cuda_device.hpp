@@ -148,8 +148,8 @@ public:
                                                           cudaMemcpyHostToDevice, stream_of(lane)));
     }
 #if CUDART_VERSION >= 13000
-    /// Enqueues all copies of a slab at once. Copies enqueued one by one leave the bus idle for
-    /// some microseconds after each.
+    /// Enqueues all copies of one or some slabs at once. Copies enqueued one by one leave the bus
+    /// idle for some microseconds after each.
     safefuse::result<void> copy_batch(
         safefuse::span<const safefuse::staged_copy<destination>> copies,
         std::size_t lane) noexcept {

@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
         "  --device D         number of the GPU; default 0\n"
         "  --threads N        readers; default seven eighths of the processors, at most 14\n"
         "  --slab-size S      of page-locked memory; default 3145728\n"
-        "  --slabs N          how many of these; default 16\n"
+        "  --slabs N          how many of these; default 28\n"
         "  --streams N        of the GPU's; default 1\n"
         "  --source KIND      mapped (default) or positional\n"
         "  --verify           compares every tensor with what the processor makes\n"};

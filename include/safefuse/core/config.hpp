@@ -28,15 +28,12 @@
 /// Marks a function that is never inlined: all callers share one copy.
 #define SAFEFUSE_NOINLINE __declspec(noinline)
 /// Marks a function that only failure paths call. The compiler optimises callers for the other
-/// branch. Do not use it on the hot path.
+/// branch: a function that also runs on success would make g++ treat the code around each call as
+/// never run, in the user's functions, too.
 #define SAFEFUSE_COLD __declspec(noinline)
-/// Marks a function whose size matters more than its speed: it runs a few times for a file or a
-/// scope, and its loops over tensors or bytes are in functions without this mark.
-#define SAFEFUSE_SMALL
 #else
 #define SAFEFUSE_NOINLINE [[gnu::noinline]]
 #define SAFEFUSE_COLD [[gnu::noinline, gnu::cold]]
-#define SAFEFUSE_SMALL [[gnu::cold]]
 #endif
 
 #endif

@@ -20,8 +20,7 @@ namespace detail {
 
 /// Whether `a` comes before `b` if digits in a row are compared as a number: model-2 comes before
 /// model-10.
-[[nodiscard]] SAFEFUSE_SMALL constexpr bool natural_less(std::string_view a,
-                                                         std::string_view b) noexcept {
+[[nodiscard]] constexpr bool natural_less(std::string_view a, std::string_view b) noexcept {
     std::size_t i = 0, j = 0;
     while (i < a.size() && j < b.size()) {
         if (!detail::is_digit(a[i]) || !detail::is_digit(b[j])) {

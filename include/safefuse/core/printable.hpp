@@ -25,8 +25,7 @@ struct character {
 };
 
 /// The first character of a text, which must not be empty.
-[[nodiscard]] SAFEFUSE_SMALL inline character first_character(
-    std::string_view characters) noexcept {
+[[nodiscard]] inline character first_character(std::string_view characters) noexcept {
     const auto byte = [&](std::size_t i) noexcept {
         return static_cast<unsigned char>(characters[i]);
     };
@@ -56,8 +55,7 @@ struct character {
 /// people, not for programs. Print every name, metadata value or path from a file this way;
 /// `failure::message()` does. Returns false if memory runs out; part of the text may already be
 /// appended.
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool append_printable(
-    text& out, std::string_view characters) noexcept {
+SAFEFUSE_NOINLINE inline bool append_printable(text& out, std::string_view characters) noexcept {
     std::size_t kept = 0;  // bytes at the front that need no escape
     while (kept < characters.size()) {
         const character next = first_character(characters.substr(kept));

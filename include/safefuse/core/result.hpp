@@ -282,7 +282,7 @@ struct failure {
 
     /// One sentence with everything that is known about the failure. It is safe to print on a
     /// terminal: see append_printable.
-    [[nodiscard]] SAFEFUSE_SMALL text message() const noexcept {
+    [[nodiscard]] text message() const noexcept {
         text out;
         if (!file.empty()) {
             append_printable(out, file);
@@ -317,7 +317,7 @@ struct failure {
     }
 
 private:
-    SAFEFUSE_SMALL void append_numbers(text& out) const noexcept {
+    void append_numbers(text& out) const noexcept {
         const auto number = [&](const char* label, std::uint64_t value) noexcept {
             if (value == unknown) return;
             out.append(label);

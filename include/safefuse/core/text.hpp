@@ -118,8 +118,7 @@ public:
     /// @}
 
 private:
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool append_digits(std::uint64_t number,
-                                                        bool grouped) noexcept {
+    SAFEFUSE_NOINLINE bool append_digits(std::uint64_t number, bool grouped) noexcept {
         char digits[32];
         std::size_t first = sizeof digits;
         for (int count = 0; first == sizeof digits || number != 0; ++count, number /= 10) {

@@ -147,7 +147,7 @@ public:
         return true;
     }
     /// Appends by moving.
-    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool push(T&& value) noexcept
+    [[nodiscard]] SAFEFUSE_NOINLINE bool push(T&& value) noexcept
         requires(!is_plain)
     {
         if (size_ == capacity_ && !reserve(next_capacity(1))) return false;
@@ -195,14 +195,14 @@ public:
 
 private:
     void forget() noexcept { vector_memory::operator=({}); }
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL void destroy() noexcept {
+    SAFEFUSE_NOINLINE void destroy() noexcept {
         for (std::size_t i = size_; i != 0; --i) data()[i - 1].~T();
     }
     void release() noexcept {
         if constexpr (!is_plain) destroy();
         std::free(data_);
     }
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool move_to_block(std::size_t count) noexcept {
+    SAFEFUSE_NOINLINE bool move_to_block(std::size_t count) noexcept {
         static_assert(alignof(T) <= alignof(std::max_align_t));
         if (count > PTRDIFF_MAX / sizeof(T)) return false;
         auto* const grown = static_cast<T*>(std::malloc(count * sizeof(T)));

@@ -119,7 +119,7 @@ template <class Families = shipped_families>
 [[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& family,
                                                const engine_entry& engine,
                                                const plan_options& options = {}) noexcept {
-    return detail::find_model(set, family.in(direction::inverse), &engine, options, Families::all);
+    return detail::find_model(set, family.inverse(), &engine, options, Families::all);
 }
 
 }  // namespace SAFEFUSE_ABI

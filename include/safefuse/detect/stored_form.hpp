@@ -50,6 +50,9 @@ inline bool is_stored(const experts_scope& scope, const family_description& fami
     return scope.module == 0 && (scope.form != scope_state::done || family.module_at(0).is_same());
 }
 
+/// What named_form::name is for the model's own form.
+inline constexpr std::string_view model_form_name = "model";
+
 /// A form in which the experts of a family may be.
 struct named_form {
     std::string_view name;
@@ -64,6 +67,12 @@ struct named_form {
     out.detail.append(first.family.name);
     out.detail.append(": \"");
     out.detail.append(first.name);
+    if (second.name == model_form_name) {
+        out.detail.append(
+            "\" and the model's own; if it is the model's, nothing is to be fused; "
+            "otherwise choose the other by its name");
+        return out;
+    }
     out.detail.append("\" and \"");
     out.detail.append(second.name);
     out.detail.append("\"; choose one by its name");
@@ -90,12 +99,24 @@ inline result<copy_plan> plan_as(const tensor_set_ref& set, const experts_scope&
     return plan;
 }
 
+/// Whether some tensor can have a name of both forms: one path ends with the other, and a name
+/// below it is the same.
+inline bool share_names(const family_description& a, const family_description& b) noexcept {
+    const std::string_view path = a.module_at(0).from_path, other = b.module_at(0).from_path;
+    if (!path.ends_with(other) && !other.ends_with(path)) return false;
+    for (const tensor_description& one : a.from->tensors)
+        for (const tensor_description& two : b.from->tensors)
+            if (one.name == two.name) return true;
+    return false;
+}
+
 /// Plans every scope that has the names of two forms as each of them. Returns whether the second
 /// one fits all these scopes, and the first one does not.
 ///   fails   ambiguous_form (both fit, and make different bytes), out_of_memory, file_changed
 inline result<bool> second_fits_better(const tensor_set_ref& set, const named_form& first,
                                        const named_form& second,
                                        const plan_options& options) noexcept {
+    if (!share_names(first.family, second.family)) return false;
     const auto scopes = experts_scopes::find(set, first.family),
                others = experts_scopes::find(set, second.family);
     if (!scopes || !others) return scopes ? others.error() : scopes.error();
@@ -123,7 +144,7 @@ inline result<bool> second_fits_better(const tensor_set_ref& set, const named_fo
 
 /// The family with the stored form that a tensor set has: the hub's, or one that other tools write.
 /// If it has none of them, the hub's. If the names of some experts fit two forms, the shapes and
-/// `options.known_extents` decide. The form of the model counts, too, under the name "model".
+/// `options.known_extents` decide. The form of the model counts, too.
 ///   family    as declared, not read in direction::inverse
 ///   options   only known_extents are used
 ///   fails     ambiguous_form (the tensors fit two forms that make different bytes: choose one with
@@ -131,7 +152,7 @@ inline result<bool> second_fits_better(const tensor_set_ref& set, const named_fo
 [[nodiscard]] inline result<family_description> with_stored_form_of(
     tensor_set_ref set, const family_description& family,
     const plan_options& options = {}) noexcept {
-    detail::named_form best{"hub", family}, model{"model", family};
+    detail::named_form best{"hub", family}, model{detail::model_form_name, family};
     model.family.from = family.to;
     model.family.from_module = family.to_module;
     bool any = false;

@@ -61,9 +61,9 @@ public:
     /// A header without tensors.
     header() noexcept = default;
     /// Leaves the other header without tensors.
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL header(header&&) noexcept = default;
+    SAFEFUSE_NOINLINE header(header&&) noexcept = default;
     /// Leaves the other header without tensors.
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL header& operator=(header&&) noexcept = default;
+    SAFEFUSE_NOINLINE header& operator=(header&&) noexcept = default;
     SAFEFUSE_NOINLINE ~header() = default;
 
     /// How many bytes from the start of a file parse() needs. `first_bytes` must contain at least
@@ -142,8 +142,8 @@ private:
     detail::header_content content_;
 };
 
-SAFEFUSE_SMALL inline result<std::uint64_t> header::bytes_needed(
-    span<const std::byte> first_bytes, const read_options& options) noexcept {
+inline result<std::uint64_t> header::bytes_needed(span<const std::byte> first_bytes,
+                                                  const read_options& options) noexcept {
     if (first_bytes.size() < detail::length_bytes)
         return failure{.code = errc::header_too_short,
                        .expected = detail::length_bytes,
@@ -160,9 +160,8 @@ SAFEFUSE_SMALL inline result<std::uint64_t> header::bytes_needed(
     return detail::length_bytes + json_bytes;
 }
 
-SAFEFUSE_SMALL inline result<header> header::parse(span<const std::byte> file_start,
-                                                   std::uint64_t file_bytes,
-                                                   const read_options& options) noexcept {
+inline result<header> header::parse(span<const std::byte> file_start, std::uint64_t file_bytes,
+                                    const read_options& options) noexcept {
     auto needed = bytes_needed(file_start, options);
     if (!needed) return std::move(needed.error());
     if (file_bytes < *needed)

@@ -46,8 +46,7 @@ struct numbered_name {
 };
 
 /// Sorts names in natural order. Returns false if memory runs out.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool sort_naturally(
-    span<numbered_name> names) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline bool sort_naturally(span<numbered_name> names) noexcept {
     return sort(names, [](const numbered_name& a, const numbered_name& b) noexcept {
         return natural_less(a.name, b.name);
     });
@@ -85,7 +84,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
 ///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or
 ///   not, a control character; `/` and
 ///           `\` both separate), bad_index (it does not end in .safetensors)
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_contained(std::string_view file) noexcept {
+[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
         failure refused{.code = code};
         detail::append_quoted(refused.detail, file);
@@ -133,8 +132,7 @@ struct series_name {
 
 /// Stores the parts of a numbered shard name, with any padding of the numbers. Returns false for
 /// other names.
-[[nodiscard]] SAFEFUSE_SMALL constexpr bool parse_series(std::string_view file,
-                                                         series_name& parts) noexcept {
+[[nodiscard]] constexpr bool parse_series(std::string_view file, series_name& parts) noexcept {
     if (!file.ends_with(tensor_file_ending)) return false;
     file.remove_suffix(tensor_file_ending.size());
     const auto take_number = [&](std::uint64_t& number) noexcept {
@@ -195,8 +193,7 @@ public:
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map, a value that is not a file name, a repeated
     ///           key), path_leaves_directory, out_of_memory; the failure names the tensor
-    SAFEFUSE_SMALL static result<shard_index> parse(
-        span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
         return parse(json, nullptr);
     }
 
@@ -205,8 +202,8 @@ public:
     /// left out.
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    SAFEFUSE_SMALL static result<shard_index> parse(
-        span<const std::byte> json SAFEFUSE_LIFETIMEBOUND, vector<failure>& problems) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
+                                     vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
     /// Of a text that ends with the expression no names may be kept.
@@ -316,8 +313,8 @@ inline name_table take_names(shard_index&& index, span<const std::uint32_t> numb
 
 }  // namespace detail
 
-SAFEFUSE_SMALL inline result<shard_index> shard_index::parse(span<const std::byte> json,
-                                                             vector<failure>* problems) noexcept {
+inline result<shard_index> shard_index::parse(span<const std::byte> json,
+                                              vector<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
     if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
@@ -361,8 +358,8 @@ SAFEFUSE_SMALL inline result<shard_index> shard_index::parse(span<const std::byt
 
 /// Sets the file of an entry: a known one with that name, or a new one.
 ///   fails   as check_contained, out_of_memory
-SAFEFUSE_SMALL inline result<void> shard_index::find_file(
-    entry& of, std::string_view file, detail::name_table& files_by_name) noexcept {
+inline result<void> shard_index::find_file(entry& of, std::string_view file,
+                                           detail::name_table& files_by_name) noexcept {
     constexpr detail::lack_of_memory no_memory;
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
     // neighbours usually share their file
@@ -382,10 +379,9 @@ SAFEFUSE_SMALL inline result<void> shard_index::find_file(
 
 /// Reads the value of a member, the name of a file, and sets the entry's file. False: the member
 /// adds no tensor, because its file is refused or the cursor failed.
-SAFEFUSE_SMALL inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& of,
-                                                          std::size_t offset,
-                                                          detail::name_table& files_by_name,
-                                                          vector<failure>* problems) noexcept {
+inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& of,
+                                           std::size_t offset, detail::name_table& files_by_name,
+                                           vector<failure>* problems) noexcept {
     const auto leave_out = [&](failure&& problem) noexcept -> result<bool> {
         if (auto ok = tolerate(std::move(problem), problems); !ok) return std::move(ok).error();
         return false;
@@ -482,7 +478,7 @@ inline result<void> shard_index::add(const entry& read, std::size_t offset,
                     problems);
 }
 
-SAFEFUSE_SMALL inline result<void> shard_index::sort_files() noexcept {
+inline result<void> shard_index::sort_files() noexcept {
     vector<detail::numbered_name> order;
     vector<std::uint32_t> number_of;
     if (!order.reserve(files_.size()) || !number_of.resize(files_.size()))

@@ -50,7 +50,7 @@ public:
     /// Maps a regular file, which may be empty.
     ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, out_of_memory
     ///           (also: no room in the address space), io_error
-    SAFEFUSE_SMALL static result<mapped_file> open(std::string_view path) noexcept {
+    static result<mapped_file> open(std::string_view path) noexcept {
         auto opened = detail::open_file::open(path);
         if (!opened) return std::move(opened).error();
         if (!detail::fits_memory(opened->size_bytes()))

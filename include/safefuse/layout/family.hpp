@@ -134,6 +134,10 @@ struct family_description {
         out.is_inverse = !is_inverse;
         return out;
     }
+    /// The family, read from the model to the hub, however this one is read.
+    [[nodiscard]] constexpr family_description inverse() const noexcept {
+        return is_inverse ? *this : in(direction::inverse);
+    }
 };
 
 /// Modules without experts, or with other experts, that a family's models store differently from

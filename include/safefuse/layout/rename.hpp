@@ -291,8 +291,8 @@ constexpr found_pattern find_rename(std::string_view name,
 }
 
 /// Appends a pattern with the numbers of a match. Returns false if memory runs out.
-SAFEFUSE_SMALL inline bool append_pattern(text& out, std::string_view pattern,
-                                          const found_pattern& found) noexcept {
+inline bool append_pattern(text& out, std::string_view pattern,
+                           const found_pattern& found) noexcept {
     bool whole = true;
     std::size_t count = 0;
     for (std::size_t hole = find_number(pattern); hole != std::string_view::npos;
@@ -366,8 +366,8 @@ constexpr rename_description formerly(const char* older, const char* model) noex
 /// The name after those renames that apply whatever form the experts have. `name` may be a prefix
 /// of whole segments.
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<text> renamed_always(const rename_list& renames,
-                                                                std::string_view name) noexcept {
+[[nodiscard]] inline result<text> renamed_always(const rename_list& renames,
+                                                 std::string_view name) noexcept {
     text out{name};
     bool memory = out.size() == name.size();
     for (const rename_description each : renames)

@@ -117,7 +117,7 @@ public:
     static constexpr std::size_t npos = ~std::size_t{0};
 
     /// The moved-from plan has no outputs.
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL copy_plan(copy_plan&&) noexcept = default;
+    SAFEFUSE_NOINLINE copy_plan(copy_plan&&) noexcept = default;
     /// The moved-from plan has no outputs.
     copy_plan& operator=(copy_plan&&) noexcept = default;
     SAFEFUSE_NOINLINE ~copy_plan() = default;

@@ -62,7 +62,7 @@ template <tensor_set Set>
                                      const experts_scope& scope, const family_description& family,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
-    return detail::plan_for_engine(set, family.in(direction::inverse), scope, engine, options);
+    return detail::plan_for_engine(set, family.inverse(), scope, engine, options);
 }
 template <detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&,

@@ -192,8 +192,8 @@ SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
 
 /// Whether a name fits a module of the family other than `but`. If so, it is not a leftover of
 /// `but`.
-SAFEFUSE_SMALL constexpr bool fits_another(std::string_view name, const family_description& family,
-                                           std::size_t but) noexcept {
+constexpr bool fits_another(std::string_view name, const family_description& family,
+                            std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
         if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor)
             return true;
@@ -201,15 +201,14 @@ SAFEFUSE_SMALL constexpr bool fits_another(std::string_view name, const family_d
 }
 
 /// Whether every tensor of a layout contains one expert.
-SAFEFUSE_SMALL constexpr bool is_per_expert(const layout_description& layout) noexcept {
+constexpr bool is_per_expert(const layout_description& layout) noexcept {
     bool all = true;
     for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
     return all;
 }
 
 /// Whether two layouts use the same tensor names, so that only shapes tell them apart.
-SAFEFUSE_SMALL constexpr bool spelled_alike(const layout_description& a,
-                                            const layout_description& b) noexcept {
+constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
     for (const tensor_description& tensor : a.tensors) {
         bool found = false;
         for (const tensor_description& other : b.tensors)
@@ -221,8 +220,8 @@ SAFEFUSE_SMALL constexpr bool spelled_alike(const layout_description& a,
 
 /// The end of `scope` that matches the module's path, which may contain {i}. npos if there is no
 /// match.
-SAFEFUSE_SMALL constexpr found_pattern find_module_at_end(std::string_view scope,
-                                                          std::string_view module) noexcept {
+constexpr found_pattern find_module_at_end(std::string_view scope,
+                                           std::string_view module) noexcept {
     found_pattern found;
     for (std::size_t i = 0; i < scope.size(); ++i) {
         if (i != 0 && scope[i - 1] != '.') continue;
@@ -236,9 +235,9 @@ SAFEFUSE_SMALL constexpr found_pattern find_module_at_end(std::string_view scope
 }
 
 /// The destination's name of the scope `name`, which ends in the module's source path.
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<text> destination_scope(
-    const family_description& family, const module_description& module,
-    std::string_view name) noexcept {
+SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family,
+                                                        const module_description& module,
+                                                        std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
     if (out && !append_pattern(*out, module.to_path, found)) return detail::lack_of_memory{};
@@ -297,9 +296,9 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
 /// renamed scope is in both forms if its new name is a scope, too.
-SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
-    search& of, std::size_t first, const family_description& family,
-    const module_description& module) noexcept {
+inline result<void> experts_scopes::classify(search& of, std::size_t first,
+                                             const family_description& family,
+                                             const module_description& module) noexcept {
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
@@ -331,7 +330,7 @@ SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
 
 /// Third pass: the members of each scope, in the order of the set. Drops scopes in which nothing
 /// fits.
-SAFEFUSE_SMALL inline result<void> experts_scopes::collect(search& of) noexcept {
+inline result<void> experts_scopes::collect(search& of) noexcept {
     constexpr detail::lack_of_memory no_memory;
     vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
@@ -358,8 +357,8 @@ SAFEFUSE_SMALL inline result<void> experts_scopes::collect(search& of) noexcept 
     return {};
 }
 
-SAFEFUSE_SMALL inline result<experts_scopes> experts_scopes::find_read(
-    tensor_set_ref set, const family_description& family) noexcept {
+inline result<experts_scopes> experts_scopes::find_read(tensor_set_ref set,
+                                                        const family_description& family) noexcept {
     experts_scopes out;
     search of;
     if (!of.scope_of.resize(set.size(), none)) return detail::lack_of_memory{};
@@ -379,10 +378,10 @@ namespace detail {
 
 /// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] SAFEFUSE_SMALL inline result<copy_plan> plan_found(tensor_set_ref set,
-                                                                 const family_description& family,
-                                                                 const experts_scope& scope,
-                                                                 plan_options options) noexcept {
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                  const family_description& family,
+                                                  const experts_scope& scope,
+                                                  plan_options options) noexcept {
     if (scope.form == scope_state::mixed)
         return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
@@ -437,8 +436,7 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
 }
 
 /// Adds the names that a family gives its experts to a failure.
-SAFEFUSE_SMALL inline void name_stored_form(const family_description& family,
-                                            failure& why) noexcept {
+inline void name_stored_form(const family_description& family, failure& why) noexcept {
     if (!why.detail.empty()) why.detail.append("; ");
     why.detail.append("family ");
     why.detail.append(family.name);
@@ -454,8 +452,8 @@ SAFEFUSE_SMALL inline void name_stored_form(const family_description& family,
 
 /// Adds the scopes of the set to a failure: the one whose name is most similar to `name`, and the
 /// number of scopes.
-SAFEFUSE_SMALL inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
-                                              std::string_view name, failure& why) noexcept {
+inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
+                               std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return;
     if (scopes->size() == 0) return name_stored_form(family, why);
@@ -477,10 +475,8 @@ SAFEFUSE_SMALL inline void name_nearest_scope(tensor_set_ref set, const family_d
 }
 
 /// Plans the scope with a name, with as few passes over the set as possible.
-SAFEFUSE_SMALL inline result<copy_plan> plan_named(tensor_set_ref set,
-                                                   const family_description& family,
-                                                   std::string_view name,
-                                                   const plan_options& options) noexcept {
+inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family,
+                                    std::string_view name, const plan_options& options) noexcept {
     const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
                            const layout_description& layout) noexcept {
         return count_fitting(set, members.view(), scope_size, layout);

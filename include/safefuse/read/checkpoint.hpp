@@ -489,8 +489,9 @@ private:
     // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
     // linked.
     template <class Report>
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL static result<basic_checkpoint> open_with(
-        std::string_view path, const checkpoint_options& options, Report report) noexcept {
+    SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
+                                                                const checkpoint_options& options,
+                                                                Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done)
             return std::move(done).error();
@@ -517,7 +518,7 @@ private:
         vector<std::uint32_t> row_of;     // by tensor of the index: its row
         bool shows_unlisted = false;      // there is a row of a tensor that the index lacks
 
-        [[nodiscard]] SAFEFUSE_SMALL bool fill(const shard_index& index) noexcept {
+        [[nodiscard]] bool fill(const shard_index& index) noexcept {
             return index.size() < unlisted && listed.fill(index) &&
                    row_of.resize_unset(index.size());
         }
@@ -568,9 +569,8 @@ private:
     }
 
     template <class Report>
-    SAFEFUSE_SMALL result<void> open_index(const detail::resolved_checkpoint& found,
-                                           const checkpoint_options& options,
-                                           Report report) noexcept {
+    result<void> open_index(const detail::resolved_checkpoint& found,
+                            const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
         const auto no_memory = no_memory_for(found.index);
         const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
@@ -604,9 +604,8 @@ private:
     }
 
     template <class Report>
-    SAFEFUSE_SMALL result<void> open_files(const detail::resolved_checkpoint& found,
-                                           const checkpoint_options& options,
-                                           Report report) noexcept {
+    result<void> open_files(const detail::resolved_checkpoint& found,
+                            const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
         const detail::lack_of_memory_for no_memory{found.directory};
         if (!to.files.reserve(found.files.size())) return no_memory;
@@ -621,7 +620,7 @@ private:
         return number_names(found.directory);
     }
 
-    SAFEFUSE_SMALL result<void> number_names(std::string_view directory) noexcept {
+    result<void> number_names(std::string_view directory) noexcept {
         tables& to = tables_[0];
         const auto no_memory = no_memory_for(directory);
         if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size()))

@@ -128,8 +128,8 @@ public:
     /// Messages use `name` as the path, and a shard index as the file's name.
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends
     ///           fewer bytes than its size)
-    SAFEFUSE_SMALL static result<basic_tensor_file> from(
-        Source source, std::string_view name, const read_options& options = {}) noexcept {
+    static result<basic_tensor_file> from(Source source, std::string_view name,
+                                          const read_options& options = {}) noexcept {
         basic_tensor_file made;
         if (!made.take({std::move(source), name, {}, {}}) || made.at().name.lacks_memory())
             return detail::lack_of_memory_for{name};
@@ -156,7 +156,7 @@ public:
     ///   fails   out_of_memory; the file is then destroyed
     template <class Other>
         requires(std::same_as<Source, any_source> && !std::same_as<Other, any_source>)
-    SAFEFUSE_SMALL static result<basic_tensor_file> from(basic_tensor_file<Other>&& file) noexcept {
+    static result<basic_tensor_file> from(basic_tensor_file<Other>&& file) noexcept {
         auto& other = file.parts_[0];
         auto source = any_source::of(std::move(other.source));
         if (!source) {
@@ -390,7 +390,7 @@ private:
 
     /// Reads only the header. Its size is compared with the limit and the file's size before memory
     /// is allocated.
-    SAFEFUSE_SMALL result<void> read_header(const read_options& options) noexcept {
+    result<void> read_header(const read_options& options) noexcept {
         std::byte length[8];
         parts& to = parts_[0];
         const std::uint64_t file_bytes = to.source.size_bytes();

@@ -115,8 +115,8 @@ inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider
 ///           changed; each file is checked once, before the first byte is copied from it),
 ///           parts_differ (equal_blocks of the plan are not equal), canceled (progress returned
 ///           false), and as reading the sources (buffers may be partly written)
-SAFEFUSE_SMALL inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
-                                        progress_ref progress = {}) noexcept {
+inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
+                         progress_ref progress = {}) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     const detail::output_memory memory{buffers};
     detail::run_watch watch{plan, progress, detail::bytes_to_make(plan, memory)};
@@ -159,8 +159,8 @@ result<void> fuse(const copy_plan&, T&&, progress_ref = {}) noexcept {
 /// Makes one output of a plan. `out` must have exactly the size of the output.
 ///   fails   output_not_found, wrong_buffer_size (nothing is written), canceled, and as reading the
 ///           sources (`out` may be partly written)
-SAFEFUSE_SMALL inline result<void> fuse(const copy_plan& plan, std::string_view local_name,
-                                        span<std::byte> out, progress_ref progress = {}) noexcept {
+inline result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
+                         progress_ref progress = {}) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)

@@ -72,7 +72,9 @@ struct staged_copy {
 ///                        so that nothing is allocated later
 ///     copy_batch(span<const staged_copy<destination>>, lane)
 ///                        does copy for all copies of one or some slabs in one call. While the
-///                        device is busy, the loader collects a few slabs for it
+///                        device is busy, the loader collects a few slabs for it; their tickets
+///                        are then marked in the lane of the first. The failure names the first
+///                        tensor of the batch, unless the device names one
 ///     let_wait(stream, ticket)
 ///                        makes a stream of the caller wait for the ticket, without blocking
 ///
@@ -698,7 +700,8 @@ private:
         std::size_t fill = 0, copy = 0;
     };
 
-    /// Fills one slab and passes it to the device.
+    /// Fills one slab and passes it to the device, perhaps together with slabs that are filled
+    /// later.
     template <class NameOf, class TargetOf>
     result<void> run_fill(call& of, std::size_t number, span<const detail::staged_window> windows,
                           const NameOf& name_of, const TargetOf& target_of,
@@ -764,10 +767,10 @@ private:
         const detail::short_lock locked{of.lock};
         of.waiting.lanes[of.waiting.count++] = static_cast<std::uint32_t>(lane);
         if constexpr (takes_batches) {
-            // An eighth of the slabs, so that some are always filled or copied from.
+            // At most an eighth of the slabs waits, so that some are always filled or copied from.
             const std::size_t eighth = of.slabs.size() / 8,
-                              most = eighth < batch::most ? eighth : batch::most - 1;
-            if (of.waiting.count <= most && of.in_flight > most) return {};
+                              may_wait = eighth < batch::most ? eighth : batch::most - 1;
+            if (of.waiting.count <= may_wait && of.in_flight > may_wait) return {};
         }
         return std::exchange(of.waiting, {});
     }

@@ -59,7 +59,7 @@ public:
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
-        return make_for(set, family.in(direction::inverse), &engine, options);
+        return make_for(set, family.inverse(), &engine, options);
     }
 
     /// The tensors of the new checkpoint as a model_tensors, for loops.

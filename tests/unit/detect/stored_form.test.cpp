@@ -205,6 +205,22 @@ TEST_CASE("stored form: experts that fit two forms with different bytes are not 
     CHECK(sf::with_named_form(family, "other")->from == family.forms[0].module.from);
 }
 
+TEST_CASE("stored form: if the model's form fits, too, the failure says what to do in each case") {
+    const auto& family = sf::description_of<same>;
+    packed_set set;
+    add_module(set, *family.from, "model.layers.0.mlp.experts", {{"E", 2}, {"I", 4}, {"H", 6}},
+               false);
+    const auto found = sf::with_stored_form_of(set, family);
+    REQUIRE_FALSE(found);
+    CHECK(found.error().code == errc::ambiguous_form);
+    MESSAGE(std::string{found.error().detail.view()});
+    CHECK(
+        std::string{found.error().detail.view()} ==
+        "of family same: \"up_first\" and the model's own; if it is the model's, nothing is to be "
+        "fused; otherwise choose the other by its name");
+    CHECK(sf::with_named_form(family, "up_first"));
+}
+
 TEST_CASE("stored form: if the names fit two forms, the shapes of all scopes decide") {
     const auto& family = sf::description_of<two<per_expert, down_turned>>;
     const auto& other = *family.forms[0].module.from;

@@ -197,6 +197,8 @@ TEST_CASE("family: one description, read in a direction; inverse twice is the fa
         check_same(each.in(sf::direction::forward), each);
         check_same(back.in(sf::direction::forward), back);
         check_same(back.in(inverse), each);
+        check_same(each.inverse(), back);
+        check_same(back.inverse(), back);
         // a form and a direction can be chosen in either order
         for (std::size_t i = 0; i < each.forms.size(); ++i)
             check_same(sf::with_stored_form(back, each.forms[i]),

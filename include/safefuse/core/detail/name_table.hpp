@@ -120,9 +120,9 @@ public:
     name_table() noexcept = default;
     /// Uses a given hash, for callers that compute hashes before the table is reserved.
     explicit name_table(const name_hash& hash) noexcept : hash_{hash} {}
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL name_table(name_table&& other) noexcept
+    SAFEFUSE_NOINLINE name_table(name_table&& other) noexcept
         : slots_{std::move(other.slots_)}, hash_{other.hash_}, size_{exchange(other.size_, 0)} {}
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL name_table& operator=(name_table&& other) noexcept {
+    SAFEFUSE_NOINLINE name_table& operator=(name_table&& other) noexcept {
         slots_ = std::move(other.slots_);
         hash_ = other.hash_;
         size_ = exchange(other.size_, 0);
@@ -133,7 +133,7 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
     /// Makes room for `count` names in total. Returns false and changes nothing if memory runs out.
-    [[nodiscard]] SAFEFUSE_SMALL bool reserve(std::size_t count) noexcept {
+    [[nodiscard]] bool reserve(std::size_t count) noexcept {
         if (has_room(count)) return true;
         if (count > most_names) return false;
         vector<slot> grown;

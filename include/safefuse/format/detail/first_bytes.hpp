@@ -33,7 +33,7 @@ constexpr bool begins_with_word(std::string_view bytes, std::string_view word) n
 
 /// What a file with this beginning is, in words that complete "it is". Empty if it is not
 /// recognised.
-SAFEFUSE_SMALL inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
+inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
     const std::string_view bytes =
         characters_at(reinterpret_cast<const char*>(start.data()), start.size());
     // a header length and the opening brace: a tensor file

@@ -53,7 +53,7 @@ public:
 
     /// Fills the header, which must be empty. After a failure the header must not be used.
     ///   fails   as header::parse, for errors in the JSON
-    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t file_bytes) noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t file_bytes) noexcept {
         header_.header_bytes = length_bytes + json_.size();
         if (const std::size_t good = utf8_prefix(json_); good != json_.size())
             return failure{.code = errc::header_not_utf8, .offset = length_bytes + good};
@@ -136,7 +136,7 @@ private:
         return cursor_.finish() && (options_.any_padding || check_padding(behind));
     }
 
-    SAFEFUSE_SMALL bool check_padding(std::size_t behind) noexcept {
+    bool check_padding(std::size_t behind) noexcept {
         if (json_.front() != '{')
             return fail({.code = errc::header_not_json,
                          .detail = "white space before the {",
@@ -147,7 +147,7 @@ private:
                                            .offset = length_bytes + stop});
     }
 
-    SAFEFUSE_SMALL bool read_metadata() noexcept {
+    bool read_metadata() noexcept {
         if (cursor_.peek() == json_kind::null) return cursor_.read_null();
         header_.has_metadata = true;
         vector<metadata_entry>& entries = header_.metadata;
@@ -171,7 +171,7 @@ private:
         return !cursor_.failed();
     }
 
-    SAFEFUSE_SMALL bool read_array_entry(header_entry& entry) noexcept {
+    bool read_array_entry(header_entry& entry) noexcept {
         const char* const why = "a tensor needs dtype, shape and data_offsets";
         return cursor_.enter_array() && next_element(why) && read_dtype(entry) &&
                next_element(why) && read_shape(entry) && next_element(why) && read_offsets(entry) &&
@@ -210,7 +210,7 @@ private:
         return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();
     }
 
-    SAFEFUSE_SMALL bool read_object_dtype(json_string& spelled) noexcept {
+    bool read_object_dtype(json_string& spelled) noexcept {
         const char* const why = "a dtype written as an object has one key, whose value is null";
         json_string second;
         cursor_.enter_object();
@@ -319,7 +319,7 @@ private:
 
     /// Checks in the order of the reference implementation, so that the same tensor is reported for
     /// the same error.
-    SAFEFUSE_SMALL bool check_entries() noexcept {
+    bool check_entries() noexcept {
         std::uint64_t running = 0;
         for (const header_entry& entry : rows().entries) {
             if (entry.begin < running || (entry.begin > running && !options_.gaps))
@@ -342,7 +342,7 @@ private:
         return true;
     }
 
-    SAFEFUSE_SMALL bool check_file_size(std::uint64_t file_bytes) noexcept {
+    bool check_file_size(std::uint64_t file_bytes) noexcept {
         std::uint64_t expected = 0;
         const bool fits = checked_add(header_.header_bytes, rows().data_bytes, expected);
         if (file_bytes == unknown)

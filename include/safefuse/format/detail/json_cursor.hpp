@@ -159,7 +159,7 @@ public:
     }
 
     /// Skips one value of any kind and checks it completely.
-    SAFEFUSE_SMALL bool skip_value() noexcept {
+    bool skip_value() noexcept {
         json_string ignored;
         switch (peek()) {
         case json_kind::object:
@@ -219,7 +219,7 @@ private:
         while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
     }
 
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool expect(json_kind wanted, const char* why) noexcept {
+    SAFEFUSE_NOINLINE bool expect(json_kind wanted, const char* why) noexcept {
         const json_kind found = peek();
         if (found == wanted) return true;
         if (found != json_kind::none) return fail(why, true);
@@ -265,7 +265,7 @@ private:
         return true;
     }
 
-    SAFEFUSE_SMALL bool skip_escape() noexcept {
+    bool skip_escape() noexcept {
         const char* const first = at_++;
         if (at_ == end_) return fail("the JSON ends inside a string");
         if (*at_ != 'u') {
@@ -285,7 +285,7 @@ private:
     }
 
     /// Reads \uXXXX.
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL bool read_code_unit(std::uint32_t& unit) noexcept {
+    SAFEFUSE_NOINLINE bool read_code_unit(std::uint32_t& unit) noexcept {
         if (end_ - at_ < 6 || at_[0] != '\\' || at_[1] != 'u') return fail("invalid escape");
         unit = 0;
         for (int i = 2; i < 6; ++i) {
@@ -332,7 +332,7 @@ struct number_text {
 
 /// Whether a number is finite when converted as serde_json does: as many leading digits as fit 64
 /// bits, times a power of ten.
-SAFEFUSE_SMALL inline bool is_finite(const number_text& number) noexcept {
+inline bool is_finite(const number_text& number) noexcept {
     std::uint64_t significand = 0;
     const char* digit = number.digits;
     const auto take_digit = [&]() noexcept {
@@ -359,7 +359,7 @@ SAFEFUSE_SMALL inline bool is_finite(const number_text& number) noexcept {
 
 /// serde_json converts ignored numbers to double and refuses those that become infinite. To refuse
 /// the same ones, this computes the number in the same way.
-SAFEFUSE_SMALL inline bool json_cursor::skip_number() noexcept {
+inline bool json_cursor::skip_number() noexcept {
     const char* const first = at_;
     if (*at_ == '-') ++at_;
     number_text number{.digits = at_, .point = nullptr, .end = nullptr};
@@ -422,7 +422,7 @@ SAFEFUSE_NOINLINE inline std::size_t decode_character(std::string_view raw, std:
 }
 
 /// Appends the decoded string. Returns false if memory runs out.
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool json_string::decode(vector<char>& out) const noexcept {
+SAFEFUSE_NOINLINE inline bool json_string::decode(vector<char>& out) const noexcept {
     if (!escaped) return out.append(raw.data(), raw.size());
     const std::size_t before = out.size();
     // a decoded string is never longer than its encoded form
@@ -436,8 +436,7 @@ inline bool json_string::operator==(std::string_view other) const noexcept {
     return escaped ? decodes_to(other) : raw == other;
 }
 
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool json_string::decodes_to(
-    std::string_view other) const noexcept {
+SAFEFUSE_NOINLINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
     for (std::size_t at = 0; at < raw.size();) {
         char character[4];
         const std::string_view decoded =

@@ -57,7 +57,7 @@ class open_file {
 public:
     open_file() noexcept = default;
 
-    SAFEFUSE_SMALL static result<open_file> open(std::string_view path) noexcept {
+    static result<open_file> open(std::string_view path) noexcept {
         auto native = system_path(path);
         if (!native) return std::move(native).error();
         open_file opened;
@@ -70,7 +70,7 @@ public:
     }
 
     [[nodiscard]] os::handle handle() const noexcept { return file_.get(); }
-    [[nodiscard]] SAFEFUSE_SMALL std::uint64_t size_bytes() const noexcept {
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         return file_.is_open() || is_parked_ ? size_bytes_ : 0;
     }
     /// Closes the handle. Each later read or check opens the file again by its path.
@@ -80,8 +80,7 @@ public:
     }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
-    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t offset,
-                                                   span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
             return failure{.code = errc::read_past_end,
                            .file = path_,
@@ -110,7 +109,7 @@ public:
                        .actual = read_bytes};
     }
 
-    [[nodiscard]] SAFEFUSE_SMALL result<void> check_size() const noexcept {
+    [[nodiscard]] result<void> check_size() const noexcept {
         if (is_parked_) {
             const auto again = open_again();
             return again ? result<void>{} : again.error();
@@ -122,8 +121,7 @@ public:
     }
 
 private:
-    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL failure
-    changed(std::uint64_t now) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE failure changed(std::uint64_t now) const noexcept {
         return failure{.code = errc::file_changed,
                        .file = path_,
                        .detail = now < size_bytes_ ? "it is shorter now" : "it is longer now",
@@ -131,7 +129,7 @@ private:
                        .actual = now};
     }
     /// Opens the file that is at the path now, if its size is still the same.
-    [[nodiscard]] SAFEFUSE_SMALL result<open_file> open_again() const noexcept {
+    [[nodiscard]] result<open_file> open_again() const noexcept {
         open_file again;
         os::handle file = os::no_handle;
         if (const auto came = os::open_file(path_.c_str(), file, again.size_bytes_); !came)
@@ -150,8 +148,8 @@ private:
 
 /// Reads a whole, small file.
 ///   fails   as positional_file::open and read; io_error (larger than `most_bytes`)
-[[nodiscard]] SAFEFUSE_SMALL inline result<vector<std::byte>> read_whole_file(
-    std::string_view path, std::uint64_t most_bytes) noexcept {
+[[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path,
+                                                               std::uint64_t most_bytes) noexcept {
     auto file = open_file::open(path);
     if (!file) return std::move(file).error();
     if (file->size_bytes() > most_bytes)

@@ -85,7 +85,7 @@ inline constexpr handle no_handle = -1;
 }
 [[nodiscard]] inline std::intptr_t native_of(handle file) noexcept { return file; }
 
-[[nodiscard]] SAFEFUSE_SMALL inline outcome failed(int error) noexcept {
+[[nodiscard]] inline outcome failed(int error) noexcept {
     switch (error) {
     case ENOENT: return {false, errc::file_not_found, error};
     case EACCES:
@@ -218,8 +218,8 @@ inline constexpr bool replaces_open_files = true;
 }
 
 /// Opens a regular file for reading. A FIFO without a writer is refused at once.
-[[nodiscard]] SAFEFUSE_SMALL inline outcome open_file(const char* path, handle& file,
-                                                      std::uint64_t& size_bytes) noexcept {
+[[nodiscard]] inline outcome open_file(const char* path, handle& file,
+                                       std::uint64_t& size_bytes) noexcept {
     int opened = 0;
     do opened = call_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (opened < 0 && errno == EINTR);
@@ -312,8 +312,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     return true;
 }
 
-SAFEFUSE_SMALL inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
-                                       std::uint64_t size_bytes, advice hint) noexcept {
+inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
+                        std::uint64_t size_bytes, advice hint) noexcept {
     // a file that is read by offset occupies no memory of this process
     if (hint == advice::release) return;
     if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
@@ -335,9 +335,8 @@ SAFEFUSE_SMALL inline void advise_file(handle file, std::uint64_t file_bytes, st
 #endif
 }
 
-SAFEFUSE_SMALL inline void advise_mapping(handle file, const std::byte* data,
-                                          std::size_t file_bytes, std::uint64_t offset,
-                                          std::uint64_t size_bytes, advice hint) noexcept {
+inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes,
+                           std::uint64_t offset, std::uint64_t size_bytes, advice hint) noexcept {
     const bool gives_back = hint == advice::release || hint == advice::done_with;
     if (!whole_pages(file_bytes, gives_back, offset, size_bytes)) return;
     void* const first = const_cast<std::byte*>(data) + static_cast<std::size_t>(offset);
@@ -586,7 +585,7 @@ inline void remove_locked(handle file, const char* path) noexcept {
 /// Calls f(name, is_directory) for every entry except `.` and `..`, in no particular order, with
 /// links followed, until f returns false.
 template <class F>
-[[nodiscard]] SAFEFUSE_SMALL outcome list_directory(const char* path, F& f) noexcept {
+[[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
     DIR* const directory = ::opendir(path);
     if (directory == nullptr) return failed(errno);
     outcome came;

@@ -20,7 +20,7 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// Copies a path in the form the system needs: zero-terminated, without zeros inside.
-[[nodiscard]] SAFEFUSE_SMALL inline result<text> system_path(std::string_view path) noexcept {
+[[nodiscard]] inline result<text> system_path(std::string_view path) noexcept {
     if (text::lacks_memory(path)) return detail::lack_of_memory{};
     if (path.empty()) return failure{.code = errc::file_not_found, .detail = "the path is empty"};
     if (path.find('\0') != std::string_view::npos)
@@ -33,7 +33,7 @@ namespace detail {
 }
 
 /// The part of a path after the last separator.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL constexpr std::string_view file_name_of(
+[[nodiscard]] SAFEFUSE_NOINLINE constexpr std::string_view file_name_of(
     std::string_view path) noexcept {
     std::size_t start = path.size();
     while (start > 0 && !os::is_separator(path[start - 1])) --start;
@@ -50,8 +50,8 @@ namespace detail {
 
 /// directory/name. The text lacks_memory() if memory ran out, now or before for one of the
 /// arguments.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline text join_path(
-    std::string_view directory, std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory,
+                                                      std::string_view name) noexcept {
     text path;
     path.append(directory);
     if (!directory.empty() && !os::is_separator(directory.back())) path.append("/");

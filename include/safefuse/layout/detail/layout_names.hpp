@@ -93,9 +93,8 @@ SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout,
 
 /// Appends the name of a tensor of the layout. The inverse of match. Returns false if memory runs
 /// out.
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline bool spell(text& out, std::string_view pattern,
-                                                   std::uint64_t expert,
-                                                   std::string_view suffix) noexcept {
+SAFEFUSE_NOINLINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
+                                    std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) return out.append(pattern) && out.append(suffix);
     return out.append(pattern.substr(0, hole)) && out.append_number(expert) &&

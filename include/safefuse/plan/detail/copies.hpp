@@ -80,11 +80,9 @@ struct moved_part {
 /// Composes all axes of a part: the expert index if it is a loop, the part's own axes, the field's
 /// own axis. Units: entries.
 ///   @post   the nest visits (from(i), to(i - begin)) for every kept index i of the part
-[[nodiscard]] SAFEFUSE_SMALL inline mapping_error compose_part(loop_nest& nest,
-                                                               const moved_part& part,
-                                                               const field_form& form,
-                                                               const layout_args& extents,
-                                                               const selection& kept) noexcept {
+[[nodiscard]] inline mapping_error compose_part(loop_nest& nest, const moved_part& part,
+                                                const field_form& form, const layout_args& extents,
+                                                const selection& kept) noexcept {
     for (std::size_t axis = part.loops_over_experts() ? 0 : 1; axis <= trailing_axis; ++axis) {
         if (axis > part.to_part.part_axes && axis != trailing_axis) continue;
         kept_range range;
@@ -165,11 +163,9 @@ struct byte_loops {
 
 /// Composes part `p` of an output and adds its blocks.
 ///   fails   splits_block, unnested_groups, out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> copy_part(const inventory& of,
-                                                           const geometry& shapes,
-                                                           const selection& kept,
-                                                           const output_field& into, std::size_t p,
-                                                           vector<copy_block>& blocks) noexcept {
+[[nodiscard]] inline result<void> copy_part(const inventory& of, const geometry& shapes,
+                                            const selection& kept, const output_field& into,
+                                            std::size_t p, vector<copy_block>& blocks) noexcept {
     const part_origin& origin = into.origins.parts[p];
     const tensor_description& from_tensor = of.layout->tensors[origin.tensor];
     const field_form& form = *shapes.forms[into.origins.field];
@@ -320,7 +316,7 @@ inline void join_blocks(vector<copy_block>& blocks) noexcept {
 
 /// Orders the copies by source and offset, and joins neighbours.
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> order_copies(copy_list& list) noexcept {
+[[nodiscard]] inline result<void> order_copies(copy_list& list) noexcept {
     for (vector<copy_block>* const blocks : {&list.blocks, &list.equal_blocks}) {
         if (auto sorted = sort_blocks(*blocks); !sorted) return sorted;
         join_blocks(*blocks);

@@ -181,8 +181,8 @@ struct solution {
 /// Checks groups that share one numbered list of experts: each must have the number of experts that
 /// divide_experts gives it.
 ///   fails   shape_mismatch, size_overflow
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_shares(
-    const expert_groups& groups, const extent_table& extents) noexcept {
+[[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
+                                               const extent_table& extents) noexcept {
     for (std::uint8_t s = 0; s < extents.x.dim_count; ++s) {
         const bool begins_chain = groups.before(s) == no_dim && groups.after(s) != no_dim;
         if (!extents.is_used(s) || !begins_chain) continue;
@@ -283,10 +283,9 @@ struct solution {
 /// dtype per tensor of the layout.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_field(const inventory& of,
-                                                             std::uint32_t field,
-                                                             const field_form& form,
-                                                             const layout_args& x) noexcept {
+[[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field,
+                                              const field_form& form,
+                                              const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
         const mapping placed = place(of.layout->tensors[t], form, x);
@@ -317,10 +316,9 @@ struct form_trial {
 }
 
 /// Number of tensors of a field with the shape that a form and the extents ask for.
-[[nodiscard]] SAFEFUSE_SMALL inline std::uint64_t count_fitting(const inventory& of,
-                                                                std::uint32_t field,
-                                                                const field_form& form,
-                                                                const layout_args& x) noexcept {
+[[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field,
+                                                 const field_form& form,
+                                                 const layout_args& x) noexcept {
     std::uint64_t count = 0;
     for (const found_tensor& each : of.found) {
         if (each.field != field) continue;
@@ -352,9 +350,11 @@ struct form_trial {
 /// Chooses the form of a field: the first that all its tensors fit. If none fits, the failure is
 /// that of the form that most tensors fit, so it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<void> choose_form(
-    const field_form*& chosen, const inventory& of, std::uint32_t field, extent_table& extents,
-    bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> choose_form(const field_form*& chosen,
+                                                                const inventory& of,
+                                                                std::uint32_t field,
+                                                                extent_table& extents,
+                                                                bool tells_extents) noexcept {
     const span<const field_form> forms = of.layout->fields[field].field->forms;
     const auto may_be = [&](const field_form& form) noexcept {
         return !is_packed(form) || has_integers(of, field);
@@ -391,7 +391,7 @@ struct form_trial {
 
 /// Checks that codes have their scales.
 ///   fails   missing_scales
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_scales(const inventory& of) noexcept {
+[[nodiscard]] inline result<void> check_scales(const inventory& of) noexcept {
     const span<const field_suffix> fields = of.layout->fields;
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_scale = false;
@@ -412,8 +412,8 @@ struct form_trial {
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow, missing_scales, out_of_memory
 ///   @post   every tensor of the inventory has the shape of its mapping
-[[nodiscard]] SAFEFUSE_SMALL inline result<geometry> solve_geometry(const inventory& of,
-                                                                    bool allow_unscaled) noexcept {
+[[nodiscard]] inline result<geometry> solve_geometry(const inventory& of,
+                                                     bool allow_unscaled) noexcept {
     geometry out;
     extent_table extents = of.extents;
     if (!out.forms.resize(of.layout->fields.size(), nullptr)) return no_memory();

@@ -76,7 +76,7 @@ struct expert_groups {
     }
     /// The number of a group's first expert.
     ///   @post  the sum of the counts of all groups before it
-    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL std::uint64_t first_number(
+    [[nodiscard]] SAFEFUSE_NOINLINE std::uint64_t first_number(
         group_symbols group, const layout_args& x) const noexcept {
         std::uint64_t number = 0;
         for (std::uint8_t s = group.after; s != no_dim; s = before(s)) number += x.values[s];
@@ -153,9 +153,10 @@ constexpr lack_of_memory no_memory() noexcept { return {}; }
 }
 
 /// The full name of a tensor of a layout, present or not.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline text full_name(
-    std::string_view scope, const layout_description& layout, std::uint32_t tensor,
-    std::uint32_t field, std::uint64_t expert) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline text full_name(std::string_view scope,
+                                                      const layout_description& layout,
+                                                      std::uint32_t tensor, std::uint32_t field,
+                                                      std::uint64_t expert) noexcept {
     text out{scope};
     out.append(".");
     spell(out, layout.tensors[tensor].name, expert, layout.fields[field].suffix);
@@ -193,7 +194,7 @@ constexpr lack_of_memory no_memory() noexcept { return {}; }
 }
 
 /// Gives the extents of a part their dims. Returns false if there are too many.
-SAFEFUSE_SMALL inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
+inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
     const auto use = [&](std::string_view name) noexcept {
         const std::size_t dim = extents.x.dim(name);
         if (dim == max_dims) return false;
@@ -208,10 +209,9 @@ SAFEFUSE_SMALL inline bool add_symbols(extent_table& extents, const part_mapping
 
 /// Numbers the extents of two layouts in the order in which the layouts mention them. ONE is 1.
 ///   fails   unnested_groups (too many extents), out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> name_dims(extent_table& extents,
-                                                           expert_groups& groups,
-                                                           const layout_description& from,
-                                                           const layout_description& to) noexcept {
+[[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups,
+                                            const layout_description& from,
+                                            const layout_description& to) noexcept {
     for (const layout_description* layout : {&from, &to})
         for (const tensor_description& tensor : layout->tensors) {
             const mapping placed = tensor.place(extents.x);
@@ -263,10 +263,8 @@ SAFEFUSE_SMALL inline bool add_symbols(extent_table& extents, const part_mapping
 /// Divides `count` experts among a chain of G groups: each gets ceil(count / G), the last ones what
 /// is left. Returns the dims of the chain, one bit each.
 ///   @post  the shares add up to `count`
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline unsigned divide_experts(layout_args& x,
-                                                                const expert_groups& groups,
-                                                                std::uint8_t first,
-                                                                std::uint64_t count) noexcept {
+SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_groups& groups,
+                                                 std::uint8_t first, std::uint64_t count) noexcept {
     std::uint64_t shares = 0;
     unsigned chain = 0;
     for (std::uint8_t s = first; s != no_dim; s = groups.after(s)) ++shares;
@@ -416,7 +414,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 
 /// Checks that every tensor of the layout is there in a value field.
 ///   fails   missing_key
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_values(const inventory& of) noexcept {
+[[nodiscard]] inline result<void> check_values(const inventory& of) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_value = false;
         for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f)
@@ -434,7 +432,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 ///           duplicate_expert, unexpected_extent, unnested_groups, out_of_memory
 ///   @post   at(t, f, e) is a tensor of the set for every t and f with has(t, f), and every expert
 ///           e of the group of t
-[[nodiscard]] SAFEFUSE_SMALL inline result<inventory> take_inventory(
+[[nodiscard]] inline result<inventory> take_inventory(
     const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
     const layout_description& from, const layout_description& to, bool other_may_be_there,
     span<const known_extent> known) noexcept {

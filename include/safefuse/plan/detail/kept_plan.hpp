@@ -48,7 +48,7 @@ namespace detail {
 /// A plan whose outputs are the tensors themselves.
 ///   why     what the layout cannot split
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<copy_plan> move_whole(
+[[nodiscard]] inline result<copy_plan> move_whole(
     const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
     const plan_options& options, std::uint64_t expert_count, const failure& why) noexcept {
     const std::string_view to =
@@ -88,10 +88,12 @@ namespace detail {
 ///   are_experts   whether values that are numbers must have the layout's shapes; other modules in
 ///                 the model's form are not checked
 ///   fails   as `why` if the values themselves do not have that form; out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<copy_plan> keep_members(
-    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
-    const layout_description& layout, const plan_options& options, bool are_experts,
-    failure why) noexcept {
+[[nodiscard]] inline result<copy_plan> keep_members(const tensor_set_ref& set,
+                                                    span<const std::uint32_t> members,
+                                                    std::string_view scope,
+                                                    const layout_description& layout,
+                                                    const plan_options& options, bool are_experts,
+                                                    failure why) noexcept {
     if (!may_be_kept(why.code) || is_selection(options)) return why;
     vector<std::uint32_t> values;
     vector<bool> has_value;

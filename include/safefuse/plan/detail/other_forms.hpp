@@ -23,9 +23,8 @@ namespace detail {
 
 /// Whether the first tensor of each kind has the shape of a form: the others of a field have it,
 /// too.
-[[nodiscard]] SAFEFUSE_SMALL inline bool has_shapes(const inventory& of, std::uint32_t field,
-                                                    const field_form& form,
-                                                    const layout_args& x) noexcept {
+[[nodiscard]] inline bool has_shapes(const inventory& of, std::uint32_t field,
+                                     const field_form& form, const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
         const mapping placed = place(of.layout->tensors[t], form, x);
@@ -38,9 +37,8 @@ namespace detail {
 
 /// Tells the extents by another form of the parts themselves, from the first tensor of each kind:
 /// the others have its shape. False if the form does not fit these.
-[[nodiscard]] SAFEFUSE_SMALL inline bool solve_first(const inventory& of, std::uint32_t value,
-                                                     const field_form& form,
-                                                     extent_table& extents) noexcept {
+[[nodiscard]] inline bool solve_first(const inventory& of, std::uint32_t value,
+                                      const field_form& form, extent_table& extents) noexcept {
     for (bool progress = true; progress;) {
         progress = false;
         for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t)
@@ -54,10 +52,9 @@ namespace detail {
 
 /// Chooses the forms of all fields for extents that another form of the parts themselves tells.
 ///   fails   as choose_form
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> solve_with(geometry& out, const inventory& of,
-                                                            std::uint32_t value,
-                                                            const field_form& form,
-                                                            bool& fits) noexcept {
+[[nodiscard]] inline result<void> solve_with(geometry& out, const inventory& of,
+                                             std::uint32_t value, const field_form& form,
+                                             bool& fits) noexcept {
     extent_table extents = of.extents;
     fits = solve_first(of, value, form, extents);
     result<void> done;
@@ -71,11 +68,9 @@ namespace detail {
 /// A geometry in which field `field` has another form than in `chosen`. `fits` becomes false if the
 /// tensors do not fit that form.
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<geometry> with_form(const inventory& of,
-                                                               const geometry& chosen,
-                                                               std::uint32_t field,
-                                                               const field_form& form,
-                                                               bool& fits) noexcept {
+[[nodiscard]] inline result<geometry> with_form(const inventory& of, const geometry& chosen,
+                                                std::uint32_t field, const field_form& form,
+                                                bool& fits) noexcept {
     geometry out;
     out.extents = chosen.extents;
     fits = field == of.value_field() || has_shapes(of, field, form, chosen.extents);
@@ -90,7 +85,7 @@ namespace detail {
 }
 
 /// Writes a form for messages: 128 x 128, 1 x all.
-SAFEFUSE_SMALL inline void append_form(text& out, const field_form& form) noexcept {
+inline void append_form(text& out, const field_form& form) noexcept {
     for (std::size_t a = 0; a < 2; ++a) {
         if (a != 0) out.append(" x ");
         const std::uint64_t size = form.block_size[a];

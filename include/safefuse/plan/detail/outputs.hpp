@@ -123,9 +123,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// The dtype of the sources of an output.
 ///   fails   missing_key (some parts have the field and others do not), dtype_mismatch
-[[nodiscard]] SAFEFUSE_SMALL inline result<dtype> common_dtype(const inventory& of,
-                                                               const layout_args& extents,
-                                                               const field_origins& from) noexcept {
+[[nodiscard]] inline result<dtype> common_dtype(const inventory& of, const layout_args& extents,
+                                                const field_origins& from) noexcept {
     std::size_t first = 0;
     while (!of.has(from.parts[first].tensor, from.field)) ++first;
     const dtype type = of.set.spec(of.at(from.parts[first].tensor, from.field, 0)).type;
@@ -192,9 +191,9 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// Sets the members that follow from the mapping of a field: size, experts, entries per expert.
 ///   fails   splits_block, shape_mismatch, unnested_groups, size_overflow, partial_byte
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> measure(
-    output_field& field, const field_form& form, const inventory& of, const layout_args& extents,
-    const selection& kept, std::string_view scope) noexcept {
+[[nodiscard]] inline result<void> measure(output_field& field, const field_form& form,
+                                          const inventory& of, const layout_args& extents,
+                                          const selection& kept, std::string_view scope) noexcept {
     if (field.placed.error != mapping_error::none)
         return misplaced(field.placed.error, any_name(scope, field));
     const placed_shape shape{field.placed};
@@ -213,10 +212,12 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 ///   scope   of the destination
 ///   fails   splits_block, missing_key, dtype_mismatch, shape_mismatch, unnested_groups,
 ///           size_overflow, partial_byte
-[[nodiscard]] SAFEFUSE_SMALL inline result<output_field> lay_out(
-    const inventory& of, const geometry& shapes, const selection& kept, std::string_view scope,
-    const tensor_description& tensor, const field_suffix& spelled, const field_origins& from,
-    std::size_t first_output) noexcept {
+[[nodiscard]] inline result<output_field> lay_out(const inventory& of, const geometry& shapes,
+                                                  const selection& kept, std::string_view scope,
+                                                  const tensor_description& tensor,
+                                                  const field_suffix& spelled,
+                                                  const field_origins& from,
+                                                  std::size_t first_output) noexcept {
     const field_form& form = *shapes.forms[from.field];
     if (!has_form(spelled, form))
         return refuse(errc::splits_block, {},
@@ -238,9 +239,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// Adds the outputs of a field.
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> add_outputs(output_list& list,
-                                                             const output_field& field,
-                                                             std::string_view scope) noexcept {
+[[nodiscard]] inline result<void> add_outputs(output_list& list, const output_field& field,
+                                              std::string_view scope) noexcept {
     const placed_shape shape{field.placed};
     for (std::uint64_t i = 0; i < field.count; ++i) {
         text full;
@@ -259,8 +259,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 /// Sets the pointers of all outputs' views into the arrays, which no longer move.
 ///   first_name   start of the names: after the characters of the source's scope
 ///   scope_size   characters of the destination's scope
-SAFEFUSE_SMALL inline void bind(output_list& list, std::size_t first_name,
-                                std::size_t scope_size) noexcept {
+inline void bind(output_list& list, std::size_t first_name, std::size_t scope_size) noexcept {
     const char* characters = list.characters.data() + first_name;
     const std::uint64_t* extents = list.extents.data();
     for (plan_output& each : list.outputs) {

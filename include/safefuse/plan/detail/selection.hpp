@@ -73,8 +73,8 @@ struct selection {
 
 /// Keeps the slices of all extents that the options name, with spaces between the names.
 ///   fails   out_of_range
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> select_slices(
-    selection& of, const layout_args& extents, const plan_options& options) noexcept {
+[[nodiscard]] inline result<void> select_slices(selection& of, const layout_args& extents,
+                                                const plan_options& options) noexcept {
     for (std::string_view names = options.sliced_extent; !names.empty();) {
         std::size_t size = 0;
         while (size < names.size() && names[size] != ' ') ++size;
@@ -123,8 +123,9 @@ struct selection {
 /// The ranges that move. What the options do not name moves as a whole.
 ///   fails   out_of_range
 ///   @post   local.values[s] = kept[s].count, and kept[s] is inside [0, extents.values[s])
-[[nodiscard]] SAFEFUSE_SMALL inline result<selection> select_ranges(
-    const expert_groups& groups, const layout_args& extents, const plan_options& options) noexcept {
+[[nodiscard]] inline result<selection> select_ranges(const expert_groups& groups,
+                                                     const layout_args& extents,
+                                                     const plan_options& options) noexcept {
     selection out{.local = extents};
     for (std::size_t s = 0; s < extents.dim_count; ++s) out.keep(s, 0, extents.values[s]);
     if (auto done = select_experts(out, groups, extents, options); !done)

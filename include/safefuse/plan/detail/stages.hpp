@@ -50,12 +50,11 @@ inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
 
 /// Constructs a copy_plan, as a friend.
 struct plan_access {
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL static copy_plan make(const tensor_set_ref& set,
-                                                           std::size_t scope_size, scope_state form,
-                                                           std::uint64_t expert_count,
-                                                           output_list&& list, copy_list&& copies,
-                                                           vector<std::uint32_t>&& tensors,
-                                                           text&& kept_for = {}) noexcept {
+    SAFEFUSE_NOINLINE static copy_plan make(const tensor_set_ref& set, std::size_t scope_size,
+                                            scope_state form, std::uint64_t expert_count,
+                                            output_list&& list, copy_list&& copies,
+                                            vector<std::uint32_t>&& tensors,
+                                            text&& kept_for = {}) noexcept {
         return copy_plan{set,
                          form,
                          expert_count,
@@ -107,11 +106,10 @@ struct made_copies {
 
 /// The stages after geometry: selection, outputs, copies.
 ///   scope, to_scope   of the source and of the destination
-SAFEFUSE_SMALL inline result<made_copies> make_copies(const inventory& of, const geometry& shapes,
-                                                      std::string_view scope,
-                                                      std::string_view to_scope,
-                                                      const layout_description& to,
-                                                      const plan_options& options) noexcept {
+inline result<made_copies> make_copies(const inventory& of, const geometry& shapes,
+                                       std::string_view scope, std::string_view to_scope,
+                                       const layout_description& to,
+                                       const plan_options& options) noexcept {
     auto kept = select_ranges(of.groups, shapes.extents, options);
     if (!kept) return std::move(kept).error();
     made_copies out;
@@ -127,16 +125,14 @@ SAFEFUSE_SMALL inline result<made_copies> make_copies(const inventory& of, const
     return out;
 }
 
-[[nodiscard]] SAFEFUSE_SMALL inline bool same_blocks(span<const copy_block> a,
-                                                     span<const copy_block> b) noexcept {
+[[nodiscard]] inline bool same_blocks(span<const copy_block> a, span<const copy_block> b) noexcept {
     bool same = a.size() == b.size();
     for (std::size_t i = 0; same && i < a.size(); ++i) same = a[i] == b[i];
     return same;
 }
 /// Whether two plans of the same tensors make equal outputs from equal copies. A single number may
 /// have the shape [] in one and [1] in the other.
-[[nodiscard]] SAFEFUSE_SMALL inline bool same_bytes(const made_copies& a,
-                                                    const made_copies& b) noexcept {
+[[nodiscard]] inline bool same_bytes(const made_copies& a, const made_copies& b) noexcept {
     bool same = a.list.outputs.size() == b.list.outputs.size() &&
                 same_blocks(a.copies.blocks.view(), b.copies.blocks.view()) &&
                 same_blocks(a.copies.equal_blocks.view(), b.copies.equal_blocks.view());
@@ -168,10 +164,10 @@ SAFEFUSE_SMALL inline result<made_copies> make_copies(const inventory& of, const
 }
 
 /// The stages in their order: inventory, geometry, selection, outputs, copies.
-SAFEFUSE_SMALL inline result<copy_plan> run_stages(
-    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
-    const layout_description& from, const layout_description& to, const plan_options& options,
-    scope_state form) noexcept {
+inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members,
+                                    std::string_view scope, const layout_description& from,
+                                    const layout_description& to, const plan_options& options,
+                                    scope_state form) noexcept {
     const std::string_view to_scope =
         options.destination_scope.empty() ? scope : options.destination_scope;
     auto found =

@@ -29,7 +29,7 @@ struct resolved_checkpoint {
     vector<text> files;  ///< without an index: paths of the tensor files, in natural order
 };
 
-[[nodiscard]] SAFEFUSE_SMALL inline bool sort_naturally(vector<text>& names) noexcept {
+[[nodiscard]] inline bool sort_naturally(vector<text>& names) noexcept {
     vector<numbered_name> order;
     vector<text> sorted;
     if (!sorted.reserve(names.size())) return false;
@@ -46,7 +46,7 @@ struct resolved_checkpoint {
 inline constexpr std::size_t most_named = 6;
 
 /// The quoted names, separated by commas: all of them, or the first few and the number of the rest.
-[[nodiscard]] SAFEFUSE_SMALL inline text enumerate(span<const text> names) noexcept {
+[[nodiscard]] inline text enumerate(span<const text> names) noexcept {
     text out;
     for (std::size_t i = 0; i < names.size() && i < most_named; ++i) {
         if (i != 0) out.append(i + 1 == names.size() ? " and " : ", ");
@@ -106,7 +106,7 @@ private:
 /// Checks that the names, all of one series and in natural order, are the complete series. Numbers
 /// start at 0 or 1.
 ///   fails   no_checkpoint (they are not a series), incomplete_series
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_series(span<const text> names) noexcept {
+[[nodiscard]] inline result<void> check_series(span<const text> names) noexcept {
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
     const std::uint64_t base = parts.number == 0 ? 0 : 1, count = parts.count;
@@ -135,8 +135,8 @@ private:
 /// more than leftovers.
 ///   first   the index of model.safetensors in `names`
 ///   fails   no_checkpoint (they are a complete series), out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_no_series_beside(
-    span<const text> names, std::size_t first, std::string_view directory) noexcept {
+[[nodiscard]] inline result<void> check_no_series_beside(span<const text> names, std::size_t first,
+                                                         std::string_view directory) noexcept {
     vector<text> others;
     series_name one, other;
     for (std::size_t i = 0; i < names.size(); ++i) {
@@ -157,8 +157,8 @@ private:
 }
 
 /// Finds the files of a directory without an index.
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_files(
-    vector<text>&& names, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_files(vector<text>&& names,
+                                                resolved_checkpoint& found) noexcept {
     const lack_of_memory_for no_memory{found.directory};
     if (!sort_naturally(names)) return no_memory;
     std::size_t first = 0, count = names.size();
@@ -209,7 +209,7 @@ struct index_name {
     std::string_view variant;
 };
 
-[[nodiscard]] SAFEFUSE_SMALL inline index_name read_index_name(std::string_view name) noexcept {
+[[nodiscard]] inline index_name read_index_name(std::string_view name) noexcept {
     index_name out;
     constexpr std::string_view middle = ".safetensors.";
     const std::size_t at = name.find(middle);
@@ -237,8 +237,7 @@ struct index_name {
 /// The variant in a tensor file's name: model.fp16.safetensors,
 /// model-00001-of-00002.fp16.safetensors or model.fp16-00001-of-00002.safetensors. Empty if there
 /// is none.
-[[nodiscard]] SAFEFUSE_SMALL inline std::string_view variant_of_file(
-    std::string_view name) noexcept {
+[[nodiscard]] inline std::string_view variant_of_file(std::string_view name) noexcept {
     if (!name.ends_with(tensor_file_ending)) return {};
     name = name.substr(0, name.size() - tensor_file_ending.size());
     const std::size_t dot = name.find('.');
@@ -250,8 +249,7 @@ struct index_name {
 
 /// Keeps the files of one variant. With an empty variant it keeps the files without one, or all if
 /// every file has one.
-[[nodiscard]] SAFEFUSE_SMALL inline bool keep_variant(vector<text>& names,
-                                                      std::string_view variant) noexcept {
+[[nodiscard]] inline bool keep_variant(vector<text>& names, std::string_view variant) noexcept {
     vector<text> kept;
     for (text& name : names)
         if (variant_of_file(name) == variant && !kept.push(text{name})) return false;
@@ -263,10 +261,9 @@ struct index_name {
 /// a variant, with model.safetensors.index.json first. If every file has a variant, the only index.
 /// Empty if there is no index.
 ///   fails   several_indexes, no_checkpoint (no such variant), out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<text> choose_index(std::string_view directory,
-                                                              vector<text>& indexes,
-                                                              span<const text> files,
-                                                              std::string_view variant) noexcept {
+[[nodiscard]] inline result<text> choose_index(std::string_view directory, vector<text>& indexes,
+                                               span<const text> files,
+                                               std::string_view variant) noexcept {
     vector<text> plain, others;
     bool has_plain_file = false;
     for (const text& file : files) has_plain_file = has_plain_file || variant_of_file(file).empty();
@@ -288,8 +285,8 @@ struct index_name {
 
 /// Handles a path that is not a directory: a shard index or a tensor file.
 ///   fails   out_of_memory
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_file(std::string_view path,
-                                                              resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_file(std::string_view path,
+                                               resolved_checkpoint& found) noexcept {
     const lack_of_memory_for no_memory{path};
     found.directory = text{directory_of(path)};
     if (path.ends_with(".json")) {
@@ -303,8 +300,9 @@ struct index_name {
 
 /// Finds the files of a path: a directory, a shard index or a tensor file. An incomplete series is
 /// a failure, but the existing files are stored anyway.
-[[nodiscard]] SAFEFUSE_SMALL inline result<void> resolve_checkpoint(
-    std::string_view path, std::string_view variant, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path,
+                                                     std::string_view variant,
+                                                     resolved_checkpoint& found) noexcept {
     const lack_of_memory_for no_memory{path};
     const auto kind = kind_of_path(path);
     if (!kind) return kind.error();

@@ -34,7 +34,7 @@ class index_text {
 public:
     /// Opens the text of an index.
     ///   fails   as Source::open and read_whole_file
-    SAFEFUSE_SMALL static result<index_text> open(std::string_view path) noexcept {
+    static result<index_text> open(std::string_view path) noexcept {
         index_text made;
         if constexpr (std::is_same_v<Source, mapped_file>) {
             auto file = mapped_file::open(path);
@@ -80,8 +80,8 @@ struct tensors_by_file {
 };
 
 /// Explains an index that cannot be parsed: the file may be of another format.
-[[nodiscard]] SAFEFUSE_SMALL inline failure index_failure(failure why, std::string_view index,
-                                                          span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline failure index_failure(failure why, std::string_view index,
+                                           span<const std::byte> bytes) noexcept {
     const std::size_t count = bytes.size() < first_bytes_size ? bytes.size() : first_bytes_size;
     if (why.code == errc::bad_json) {
         if (const std::string_view what = told_by_first_bytes(bytes.subspan(0, count));

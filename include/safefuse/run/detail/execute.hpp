@@ -51,8 +51,7 @@ public:
 
     /// So many more bytes of an output are made.
     ///   fails   canceled
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL result<void> made(std::uint32_t output,
-                                                       std::uint64_t size_bytes) noexcept {
+    SAFEFUSE_NOINLINE result<void> made(std::uint32_t output, std::uint64_t size_bytes) noexcept {
         done_bytes_ += size_bytes;
         if (done_bytes_ - told_bytes_ < least_bytes && done_bytes_ < total_bytes_) return {};
         told_bytes_ = done_bytes_;
@@ -103,10 +102,9 @@ inline result<void> check_resident(const tensor_set_ref& set, const copy_block& 
 }
 
 /// Copies one block, whose source is in memory, into the output's memory.
-SAFEFUSE_SMALL inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
-                                                 span<const std::byte> resident, std::byte* output,
-                                                 bool streams,
-                                                 run_watch* watch = nullptr) noexcept {
+inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
+                                  span<const std::byte> resident, std::byte* output, bool streams,
+                                  run_watch* watch = nullptr) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
     const auto copy = [&](const copy_block& part) noexcept {
         copy_runs(part, resident.data() + part.source_offset, output + part.destination_offset,
@@ -127,9 +125,8 @@ SAFEFUSE_SMALL inline result<void> copy_resident(const tensor_set_ref& set, cons
 }
 
 /// Reads a run of a source to `to`.
-SAFEFUSE_SMALL inline result<void> read_run(const tensor_set_ref& set, const copy_block& block,
-                                            std::uint64_t from, span<std::byte> to,
-                                            run_watch* watch) noexcept {
+inline result<void> read_run(const tensor_set_ref& set, const copy_block& block, std::uint64_t from,
+                             span<std::byte> to, run_watch* watch) noexcept {
     if (watch == nullptr) return set.read(block.source, from, to);
     for (std::size_t done = 0, piece = 0; done < to.size(); done += piece) {
         piece = to.size() - done;
@@ -162,9 +159,8 @@ private:
 };
 
 /// The first bytes at or after `at` that any of the blocks needs. Empty if there are none.
-SAFEFUSE_SMALL inline byte_window first_stretch(span<const copy_block> blocks,
-                                                const output_memory& memory,
-                                                std::uint64_t at) noexcept {
+inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
+                                 std::uint64_t at) noexcept {
     byte_window found{unknown, unknown};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
@@ -190,9 +186,8 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
 
 /// The next bytes to read for some blocks: starts at or after `at`, at most `most` bytes, with
 /// short gaps included. Empty at the end.
-SAFEFUSE_SMALL inline byte_window next_stretch(span<const copy_block> blocks,
-                                               const output_memory& memory, std::uint64_t at,
-                                               std::uint64_t most) noexcept {
+inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
+                                std::uint64_t at, std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
     if (found.begin == unknown) return {at, at};
     for (bool grows = true; grows;) {
@@ -208,12 +203,10 @@ SAFEFUSE_SMALL inline byte_window next_stretch(span<const copy_block> blocks,
 
 /// Runs blocks that interleave in a source that must be read. Reads stretch by stretch, so that no
 /// byte is read twice.
-SAFEFUSE_SMALL inline result<void> read_together(const tensor_set_ref& set,
-                                                 span<const copy_block> blocks,
-                                                 std::uint64_t source_end,
-                                                 vector<std::byte>& buffer,
-                                                 const output_memory& memory, bool streams,
-                                                 run_watch* watch = nullptr) noexcept {
+inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks,
+                                  std::uint64_t source_end, vector<std::byte>& buffer,
+                                  const output_memory& memory, bool streams,
+                                  run_watch* watch = nullptr) noexcept {
     const std::uint64_t begin = blocks[0].source_offset,
                         most = source_end - begin < read_buffer_bytes ? source_end - begin
                                                                       : read_buffer_bytes;
@@ -257,9 +250,8 @@ inline bool reads_through(const copy_block& block) noexcept {
 /// range) returns result<void>. The pieces are in the source's memory, or read into `buffer`.
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
-SAFEFUSE_SMALL result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source,
-                                           std::uint64_t from, std::uint64_t size,
-                                           vector<std::byte>& buffer, F& f) noexcept {
+result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
+                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
     const span<const std::byte> resident = set.source_bytes(source);
     if (!resident.empty())
         if (auto there = check_resident(set, source, resident, from, size); !there) return there;
@@ -279,9 +271,8 @@ SAFEFUSE_SMALL result<void> for_each_piece(const tensor_set_ref& set, std::uint3
 
 /// Checks the plan's equality checks of an output against the bytes `made`, which are the output's
 /// bytes from `window.begin`.
-SAFEFUSE_SMALL inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output,
-                                                 byte_window window,
-                                                 const std::byte* made) noexcept {
+inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
+                                  const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
     vector<std::byte> buffer;
     source_check check{set};
@@ -330,9 +321,8 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
 /// Number of blocks, starting at block i, that are read together: blocks with short runs that
 /// interleave, since the gaps of one may contain runs of another. Stores the end of the last one in
 /// the source.
-SAFEFUSE_SMALL inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
-                                               const output_memory& memory,
-                                               std::uint64_t& source_end) noexcept {
+inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
+                                const output_memory& memory, std::uint64_t& source_end) noexcept {
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
@@ -349,11 +339,9 @@ SAFEFUSE_SMALL inline std::size_t blocks_among(span<const copy_block> blocks, st
 }
 
 /// Runs some blocks of a plan, for the outputs that have memory.
-SAFEFUSE_SMALL inline result<void> run_blocks(const tensor_set_ref& set,
-                                              span<const copy_block> blocks,
-                                              vector<std::byte>& buffer,
-                                              const output_memory& memory, bool streams,
-                                              run_watch* watch = nullptr) noexcept {
+inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks,
+                               vector<std::byte>& buffer, const output_memory& memory, bool streams,
+                               run_watch* watch = nullptr) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -387,8 +375,8 @@ SAFEFUSE_SMALL inline result<void> run_blocks(const tensor_set_ref& set,
 }
 
 /// Makes all outputs of a plan that there is memory for.
-SAFEFUSE_SMALL inline result<void> run_plan(const copy_plan& plan, const output_memory& memory,
-                                            run_watch* watch = nullptr) noexcept {
+inline result<void> run_plan(const copy_plan& plan, const output_memory& memory,
+                             run_watch* watch = nullptr) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     vector<std::byte> buffer;
     if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams, watch); !done)

@@ -64,8 +64,8 @@ SAFEFUSE_NOINLINE inline void copy_tiled(const std::byte* from, std::byte* to,
 template <class Element>
 void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer,
                 const copy_loop& inner, bool streams) noexcept {
-    copy_tiled(from, to, outer, inner,
-               {sizeof(Element), &transpose_band<Element>, &copy_tile<Element>}, streams);
+    copy_tiled(from, to, outer, inner, {sizeof(Element), band_of<Element>(), &copy_tile<Element>},
+               streams);
 }
 
 /// Runs the loops of a block from `depth` on. `from` and `to` point to the first run. With
@@ -103,9 +103,8 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
 
 /// Runs a block. `from` and `to` point to its first run. With `streams`, uses streaming stores;
 /// call finish_streaming() afterwards.
-SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline void copy_runs(const copy_block& block,
-                                                       const std::byte* from, std::byte* to,
-                                                       bool streams) noexcept {
+SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from,
+                                        std::byte* to, bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
     // Single elements: move the loops that are contiguous in the source and in the destination to
     // the end, where they form a transpose. The order of loops does not change what is copied.
@@ -217,8 +216,7 @@ struct step_range {
 /// steps never interleave.
 class ordered_block {
 public:
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL ordered_block(const copy_block& block,
-                                                   block_side side) noexcept
+    SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept
         : block_{block}, side_{side} {
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
@@ -247,8 +245,8 @@ public:
 
     /// The rest, from `at` on, of the first stretch that ends after `at`. Runs less than `gap`
     /// bytes apart form one stretch. Empty if there is none.
-    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL byte_window
-    stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at,
+                                                        std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
@@ -284,9 +282,8 @@ private:
         return {begin, stride(depth), span_[depth + 1], block_.loops[depth].extent};
     }
 
-    SAFEFUSE_NOINLINE SAFEFUSE_SMALL result<void> visit(std::uint32_t depth, std::uint64_t from,
-                                                        std::uint64_t to, byte_window window,
-                                                        const run_call& call) const noexcept {
+    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to,
+                                         byte_window window, const run_call& call) const noexcept {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
         // loop_count is at most max_copy_loops; g++ 12 does not see this and warns of reads past
@@ -313,8 +310,7 @@ private:
 
 /// Index of the loop with the longest stride on one side. Its steps do not overlap there. The block
 /// must have a loop.
-[[nodiscard]] SAFEFUSE_SMALL inline std::uint32_t longest_loop(const copy_block& block,
-                                                               block_side side) noexcept {
+[[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
         if (stride_of(block.loops[i], side) > stride_of(block.loops[longest], side)) longest = i;
@@ -322,9 +318,10 @@ private:
 }
 
 /// The steps [first, first + count) of one loop of a block, as a block.
-[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline copy_block steps_of(
-    const copy_block& block, std::uint32_t number, std::uint64_t first,
-    std::uint64_t count) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block,
+                                                           std::uint32_t number,
+                                                           std::uint64_t first,
+                                                           std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
     part.source_offset += first * loop.source_stride;
@@ -337,8 +334,8 @@ private:
 }
 
 /// The part of a block without loops that is in a window of one side, as a block.
-[[nodiscard]] SAFEFUSE_SMALL inline copy_block run_inside(const copy_block& block, block_side side,
-                                                          byte_window window) noexcept {
+[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
+                                           byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
     const byte_window inside = intersect(here, block.run_bytes, window);
     copy_block part = block;
@@ -351,8 +348,7 @@ private:
 /// Calls f(part) for blocks that together are the part of a block inside a window of one side. The
 /// parts are as large as possible. Stops if f returns a failure. f returns result<void>.
 template <class F>
-SAFEFUSE_SMALL result<void> cut(const copy_block& block, block_side side, byte_window window,
-                                F& f) noexcept {
+result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) noexcept {
     const std::uint64_t here = offset_of(block, side), extent = extent_of(block, side);
     if (here >= window.end || here + extent <= window.begin) return {};
     if (here >= window.begin && here + extent <= window.end) return f(block);
@@ -375,8 +371,7 @@ SAFEFUSE_SMALL result<void> cut(const copy_block& block, block_side side, byte_w
 /// Calls f(part) for parts of about `most` bytes that together are the whole block, in the order of
 /// one side, until f returns false.
 template <class F>
-SAFEFUSE_SMALL bool split(const copy_block& block, block_side side, std::uint64_t most,
-                          const F& f) noexcept {
+bool split(const copy_block& block, block_side side, std::uint64_t most, const F& f) noexcept {
     const std::uint64_t size_bytes = block.size_bytes();
     if (size_bytes <= most + most / 2) return f(block);
     if (block.loop_count == 0) {

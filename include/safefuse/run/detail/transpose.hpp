@@ -262,7 +262,8 @@ SAFEFUSE_NOINLINE inline void transpose_tiles(const std::byte* from, std::size_t
                       tile_rows = tile_row_bytes / element_bytes;
     // A tile is assembled in a small array first, because rows at a distance of a large power of
     // two compete for the same few cache lines. Tiles follow each other along the source's rows.
-    // While one is made, the lines of the next are prefetched.
+    // While one is made, the destination of the next and the source of the one after it are
+    // prefetched.
     constexpr std::size_t ahead_bytes = 2 * cache_line_bytes;
     alignas(cache_line_bytes) std::byte tile[cache_line_bytes * tile_row_bytes];
     const bool in_lines = streams && to_stride % cache_line_bytes == 0 && bytes_to_line(to) == 0;
@@ -287,18 +288,23 @@ SAFEFUSE_NOINLINE inline void transpose_tiles(const std::byte* from, std::size_t
         }
 }
 
+/// The fastest band function for elements of this type on this processor.
+template <class Element>
+[[nodiscard]] band_function band_of() noexcept {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+    if constexpr (sizeof(Element) <= 2)  // the sizes of common weights
+        if (has_wide_vectors()) return &transpose_band_in_pairs<Element>;
+#endif
+    return &transpose_band<Element>;
+}
+
 /// to[c][r] = from[r][c] for `rows` rows of `columns` elements. Strides are in bytes. With
 /// `streams`, uses streaming stores; call finish_streaming() afterwards.
 template <class Element>
 void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
                std::size_t rows, std::size_t columns, bool streams) noexcept {
-    band_function band = &transpose_band<Element>;
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-    if constexpr (sizeof(Element) <= 2)  // the sizes of common weights
-        if (has_wide_vectors()) band = &transpose_band_in_pairs<Element>;
-#endif
-    transpose_tiles(from, from_stride, to, to_stride, rows, columns, sizeof(Element), band,
-                    streams);
+    transpose_tiles(from, from_stride, to, to_stride, rows, columns, sizeof(Element),
+                    band_of<Element>(), streams);
 }
 
 }  // namespace detail
