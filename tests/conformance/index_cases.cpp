@@ -166,6 +166,8 @@ void index_texts(index_suite& add) {
     bad_index("file_null", "a file is a string", weight_map(R"("a": null)"));
     bad_index("file_array", "a file is a string", weight_map(R"("a": ["a.safetensors"])"));
     bad_index("file_object", "a file is a string", weight_map(R"("a": {"file": "a.safetensors"})"));
+    bad_index("file_number_behind", "a file is a string, also behind a good one",
+              weight_map(R"("a": "a.safetensors", "b": 1)"));
     bad_index("two_maps", "a weight_map twice",
               R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"a": "a.safetensors"}})");
     bad_index("two_maps_other", "a weight_map twice, each with tensors of its own",
