@@ -48,8 +48,9 @@ public:
             requires !std::is_same_v<std::remove_cvref_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
-            // Allows adding const, but no conversion to void or to a base class. (The compiler
-            // builtin: std::is_convertible costs every list of elements its part of compile time.)
+            // Allows adding const, but no conversion to void or to a base class. (Not
+            // std::is_convertible: that is instantiated for each type, which takes longer to
+            // compile.)
             requires __is_assignable(T* const*&, decltype(container.data()) const*);
             static_cast<std::size_t>(container.size());
         }

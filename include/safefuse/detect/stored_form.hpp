@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <string_view>
-#include <utility>
 
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/text.hpp>

@@ -72,8 +72,8 @@ struct extents_in_config {
 
 /// The direction in which a family_description is read.
 enum class direction : std::uint8_t {
-    forward,  ///< as it is; as declared, from the stored form to the model's: fuse
-    inverse,  ///< the other way; from the model's form to the stored one: unfuse
+    forward,  ///< as given. A declared family leads from the stored form to the model's (fuse)
+    inverse,  ///< the other way: from the model's form to the stored one (unfuse)
 };
 
 /// A family as data. As declared, it leads from the stored form to the model's. Functions that take

@@ -396,9 +396,9 @@ public:
     ///           after the end of the output), parts_differ (the plan's equal_blocks differ),
     ///           canceled (progress returned false), out_of_memory, and as reading the sources and
     ///           as the device's calls do. The failure is the first in the order of the plan and
-    ///           names its tensor. No copy is then pending, of this call or an earlier one; which
-    ///           bytes were written is unspecified. If the device fails to wait, the loader is
-    ///           broken: every later call returns that failure
+    ///           names its tensor (of a batch: see copy_device). No copy is then pending, of this
+    ///           call or an earlier one; which bytes were written is unspecified. If the device
+    ///           fails to wait, the loader is broken: every later call returns that failure
     template <executor Executor>
     result<staged_outputs> fuse(const copy_plan& plan, span<const target> targets, Executor&& run,
                                 progress_ref progress = {}) noexcept {
@@ -559,7 +559,7 @@ private:
         staging_memory memory{};
         typename Device::ticket ticket{};
         vector<std::byte> scratch;                // buffer for reading what is assembled
-        vector<staged_copy<destination>> copies;  // from this slab, to be enqueued
+        vector<staged_copy<destination>> copies;  // of this slab, and of others of its batch
         text tensor{};                            // first tensor in the slab
         std::size_t fill = 0;                     // number of the fill in its call
         // loader's numbers of the outputs in the slab

@@ -84,14 +84,16 @@ void check_transposes() {
                 detail::transpose_scalar<Element>(from.data() + astray, from_stride,
                                                   expected.data() + offset, to_stride, rows,
                                                   columns);
-                for (const bool streams : {false, true}) {
-                    std::fill(to.begin(), to.end(), std::byte{0});
-                    detail::transpose<Element>(from.data() + astray, from_stride,
-                                               to.data() + offset, to_stride, rows, columns,
-                                               streams);
-                    detail::finish_streaming();
-                    CHECK(to == expected);
-                }
+                for (const detail::band_function band :
+                     {detail::band_of<Element>(), &detail::transpose_band<Element>})
+                    for (const bool streams : {false, true}) {
+                        std::fill(to.begin(), to.end(), std::byte{0});
+                        detail::transpose_tiles(from.data() + astray, from_stride,
+                                                to.data() + offset, to_stride, rows, columns,
+                                                sizeof(Element), band, streams);
+                        detail::finish_streaming();
+                        CHECK(to == expected);
+                    }
                 for (std::size_t r = 0; r < rows; r += side)
                     for (std::size_t c = 0; c < columns; c += side) {
                         const std::size_t high = std::min(side, rows - r),

@@ -251,8 +251,9 @@ void transpose_band_in_pairs(const std::byte* from, std::size_t from_stride, std
 }
 #endif
 
-/// transpose() for elements of `element_bytes`, whose bands `band` transposes. One copy for all
-/// elements.
+/// to[c][r] = from[r][c] for `rows` rows of `columns` elements of `element_bytes`. Strides are in
+/// bytes. `band` transposes the bands: see band_of. With `streams`, uses streaming stores; call
+/// finish_streaming() afterwards. One copy for all elements.
 SAFEFUSE_NOINLINE inline void transpose_tiles(const std::byte* from, std::size_t from_stride,
                                               std::byte* to, std::size_t to_stride,
                                               std::size_t rows, std::size_t columns,
@@ -296,15 +297,6 @@ template <class Element>
         if (has_wide_vectors()) return &transpose_band_in_pairs<Element>;
 #endif
     return &transpose_band<Element>;
-}
-
-/// to[c][r] = from[r][c] for `rows` rows of `columns` elements. Strides are in bytes. With
-/// `streams`, uses streaming stores; call finish_streaming() afterwards.
-template <class Element>
-void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
-               std::size_t rows, std::size_t columns, bool streams) noexcept {
-    transpose_tiles(from, from_stride, to, to_stride, rows, columns, sizeof(Element),
-                    band_of<Element>(), streams);
 }
 
 }  // namespace detail
